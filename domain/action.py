@@ -1,0 +1,110 @@
+"""Typed actions: everything the system can do to the world, or has to look at, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from domain.digest import digest_of
+from domain.event import Frozen
+from domain.service import Target
+
+
+class K8sDeploy(Frozen):
+    """Bring one track of a workload to an image.
+
+    `canary`: create or update the canary Deployment with enough replicas for `weight` percent of
+    the traffic, without giving it any yet. `stable`: roll the stable Deployment to the image.
+    """
+
+    kind: Literal["k8s_deploy"] = "k8s_deploy"
+    target: Target
+    track: Literal["stable", "canary"]
+    image: str
+    weight: int = Field(default=0, ge=0, le=100)
+
+
+class K8sTraffic(Frozen):
+    """Give the canary `weight` percent of the traffic; stable gets the rest."""
+
+    kind: Literal["k8s_traffic"] = "k8s_traffic"
+    target: Target
+    weight: int = Field(ge=0, le=100)
+
+
+class K8sRollback(Frozen):
+    """Bring stable back to the last known good image, with full capacity (None: it is there)."""
+
+    kind: Literal["k8s_rollback"] = "k8s_rollback"
+    target: Target
+    image: str | None
+
+
+class K8sRetire(Frozen):
+    """Scale the canary to zero once no traffic reaches it."""
+
+    kind: Literal["k8s_retire"] = "k8s_retire"
+    target: Target
+
+
+class MetricsCheck(Frozen):
+    """Watch the SLIs of one version for `bake_seconds` and judge. Changes nothing."""
+
+    kind: Literal["metrics_check"] = "metrics_check"
+    target: Target
+    phase: Literal["pre", "canary", "post"]
+    version: str
+    baseline: str | None
+    """The version to compare with while both serve; None: only the SLO counts."""
+    weight: int = Field(ge=0, le=100)
+    bake_seconds: float = Field(ge=0)
+    interval_seconds: float = Field(gt=0)
+
+
+class GitCommentPr(Frozen):
+    """Upsert the one sticky comment of `marker` on a pull request."""
+
+    kind: Literal["git_comment_pr"] = "git_comment_pr"
+    repo: str
+    number: int
+    marker: str
+    body: str
+
+
+class Notify(Frozen):
+    """Tell people. `severity` picks how loud."""
+
+    kind: Literal["notify"] = "notify"
+    channel: str
+    severity: Literal["info", "warning", "critical"]
+    title: str
+    text: str
+    links: tuple[tuple[str, str], ...] = ()
+    """(label, URL) pairs."""
+
+
+Action = Annotated[
+    K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck | GitCommentPr | Notify,
+    Field(discriminator="kind"),
+]
+
+READ_ONLY_KINDS = frozenset({"metrics_check"})
+"""Actions that change nothing outside, so that they need no effect row."""
+
+COMMS_KINDS = frozenset({"git_comment_pr", "notify"})
+"""Actions that only speak."""
+
+
+def action_digest(action: Action) -> str:
+    """Digest of exactly what will be done; decisions, approvals and effects are bound to it."""
+    return digest_of(action)
+
+
+def target_of(action: Action) -> Target | None:
+    """The target an action works on, or None for actions that only speak."""
+    match action:
+        case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | MetricsCheck():
+            return action.target
+        case GitCommentPr() | Notify():
+            return None

@@ -1,0 +1,57 @@
+"""Approvals: statements by people over a digest of exactly what will be done."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from domain.decision import Requirement
+from domain.event import Frozen
+
+
+class ApprovalState(StrEnum):
+    """Life of a request for approval."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    DISMISSED = "dismissed"
+    SPENT = "spent"
+
+
+class Vote(Frozen):
+    """One person's word on a request."""
+
+    principal: str
+    roles: tuple[str, ...]
+    decision: str
+    """`approve` or `reject`."""
+    comment: str
+    via: str
+    """`api`, `cli`, `comment` or `page`."""
+    at: datetime
+
+
+class ApprovalRequest(Frozen):
+    """A pending question to people, and the votes it has had.
+
+    `digest` is the plan's scope digest; a vote that names another digest is refused.
+    """
+
+    id: UUID
+    run_id: UUID
+    step_id: str
+    scope: str
+    digest: str
+    policy_digest: str
+    environment: str
+    risk: str
+    question: str
+    author: str
+    requirement: Requirement
+    requested_at: datetime
+    expires_at: datetime
+    state: ApprovalState
+    votes: tuple[Vote, ...] = ()

@@ -1,0 +1,179 @@
+"""What happened outside, in our own words. Raw payloads end in `web/`; these begin there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of all domain models: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Actor(Frozen):
+    """Who did it: a login on the forge or a principal of a token."""
+
+    login: str
+    is_bot: bool = False
+
+
+class PullRequestChanged(Frozen):
+    """A pull request was opened, pushed to, reopened or closed (merged or not)."""
+
+    kind: Literal["pull_request"] = "pull_request"
+    action: Literal["opened", "synchronize", "reopened", "closed"]
+    merged: bool
+    repo: str
+    number: int
+    title: str
+    author: Actor
+    head_sha: str
+    head_ref: str
+    base_sha: str
+    base_ref: str
+    default_branch: str
+    merge_sha: str | None = None
+    from_fork: bool = False
+    merged_by: Actor | None = None
+
+
+class Pushed(Frozen):
+    """Commits reached a branch. `paths` is None when the payload did not list them all."""
+
+    kind: Literal["push"] = "push"
+    repo: str
+    branch: str
+    default_branch: str
+    sha: str
+    before: str
+    author: Actor
+    paths: tuple[str, ...] | None = None
+    deleted: bool = False
+
+
+class Tagged(Frozen):
+    """A tag was pushed."""
+
+    kind: Literal["tag"] = "tag"
+    repo: str
+    tag: str
+    sha: str
+    author: Actor
+    deleted: bool = False
+
+
+class CheckResult(Frozen):
+    """A CI system reported on a commit. `conclusion` is None while it is still running."""
+
+    kind: Literal["ci_result"] = "ci_result"
+    source: Literal["check_run", "check_suite", "workflow_run", "status"]
+    repo: str
+    sha: str
+    name: str
+    conclusion: (
+        Literal[
+            "success",
+            "failure",
+            "neutral",
+            "cancelled",
+            "skipped",
+            "timed_out",
+            "action_required",
+            "stale",
+            "startup_failure",
+            "error",
+            "pending",
+        ]
+        | None
+    ) = None
+    url: str = ""
+
+
+class CommandName(StrEnum):
+    """The slash commands that are understood."""
+
+    DEPLOY = "deploy"
+    ROLLBACK = "rollback"
+    APPROVE = "approve"
+    REJECT = "reject"
+    HOLD = "hold"
+    RESUME = "resume"
+    RETRY = "retry"
+    CANCEL = "cancel"
+    OVERRIDE = "override"
+
+
+class Command(Frozen):
+    """One typed command. `line` is 1-based in the comment it stood in."""
+
+    name: CommandName
+    args: tuple[str, ...] = ()
+    line: int = 1
+
+
+class Commanded(Frozen):
+    """A person gave commands: in a comment (`number`, `comment_id`), or through the API or CLI."""
+
+    kind: Literal["command"] = "command"
+    commands: tuple[Command, ...]
+    author: Actor
+    repo: str | None = None
+    number: int | None = None
+    comment_id: int | None = None
+    association: str = ""
+    roles: tuple[str, ...] = ()
+
+
+class Alert(Frozen):
+    """One alert of an Alertmanager group."""
+
+    name: str
+    status: Literal["firing", "resolved"]
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime | None = None
+    generator_url: str = ""
+
+
+class AlertGroup(Frozen):
+    """What Alertmanager sent: a group of alerts that belong together."""
+
+    kind: Literal["alert"] = "alert"
+    group_key: str
+    status: Literal["firing", "resolved"]
+    receiver: str
+    alerts: tuple[Alert, ...]
+    external_url: str = ""
+
+
+class Unhandled(Frozen):
+    """Something we record and answer politely, but do nothing about."""
+
+    kind: Literal["unhandled"] = "unhandled"
+    what: str
+    repo: str | None = None
+
+
+EventBody = Annotated[
+    PullRequestChanged | Pushed | Tagged | CheckResult | Commanded | AlertGroup | Unhandled,
+    Field(discriminator="kind"),
+]
+
+
+class Event(Frozen):
+    """An event with its envelope. `delivery_id` is the sender's own id for this delivery."""
+
+    id: UUID
+    source: Literal["github", "alertmanager", "cloudevents", "api", "cli"]
+    delivery_id: str
+    body_digest: str
+    received_at: datetime
+    body: EventBody

@@ -1,0 +1,86 @@
+"""Plans: what a run intends to do, in order, before anything is done."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from domain.action import COMMS_KINDS, Action
+from domain.digest import digest_of
+from domain.event import Actor, Frozen
+
+
+class RiskClass(StrEnum):
+    """How much could go wrong. Ordered: low < medium < high < critical."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for low to 3 for critical, for comparisons."""
+        return list(RiskClass).index(self)
+
+
+class Step(Frozen):
+    """One action of a plan. `scope` names what an approval covers, e.g. `checkout/prod`."""
+
+    id: str
+    title: str
+    agent: Literal["release", "conductor"]
+    stage: str
+    scope: str
+    action: Action
+
+    @property
+    def only_speaks(self) -> bool:
+        """Whether the step merely comments or notifies."""
+        return self.action.kind in COMMS_KINDS
+
+
+class Change(Frozen):
+    """What is being changed: the subject of a run, and the facts that policy asks about."""
+
+    key: str
+    title: str
+    repo: str | None = None
+    number: int | None = None
+    sha: str | None = None
+    base_sha: str | None = None
+    ref: str | None = None
+    author: Actor
+    merged_by: Actor | None = None
+    paths: tuple[str, ...] | None = None
+    """Changed paths; None when they could not be determined."""
+    url: str = ""
+
+
+class Plan(Frozen):
+    """An ordered list of steps, with where it came from.
+
+    `notes` are sentences for people: assumptions made, things left out, why a planner fell back.
+    """
+
+    change: Change
+    goal: Literal["release", "rollback", "preview", "notify", "nothing"]
+    steps: tuple[Step, ...]
+    planner: Literal["deterministic", "model"] = "deterministic"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole plan."""
+        return digest_of(self)
+
+    def scope_digest(self, scope: str) -> str:
+        """Digest of exactly what an approval of one scope covers: the change and its steps there."""
+        return digest_of(
+            {
+                "change": self.change.model_dump(mode="json"),
+                "goal": self.goal,
+                "scope": scope,
+                "steps": [s.model_dump(mode="json") for s in self.steps if s.scope == scope],
+            }
+        )

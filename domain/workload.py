@@ -1,0 +1,53 @@
+"""What the cluster says about a workload, in our own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.event import Frozen
+
+
+class TrackState(Frozen):
+    """One Deployment (stable or canary). Replica counts as Kubernetes reports them."""
+
+    name: str
+    image: str
+    desired: int
+    updated: int
+    available: int
+    total: int
+    observed: bool
+    """Whether the controller has seen the latest generation."""
+    stalled: str = ""
+    """Why it cannot progress (ProgressDeadlineExceeded), '' when it can."""
+    owned: bool = True
+
+    @property
+    def ready(self) -> bool:
+        """All replicas updated and available, none left of an older version, latest spec seen."""
+        return (
+            self.observed
+            and not self.stalled
+            and self.updated == self.available == self.total == self.desired
+        )
+
+
+class RouteState(Frozen):
+    """The HTTPRoute's weights in percent, and whether the gateway has taken them over."""
+
+    canary_weight: int
+    accepted: bool
+    """Accepted and ResolvedRefs are true at the current generation."""
+    reason: str = ""
+    owned: bool = True
+
+
+class WorkloadState(Frozen):
+    """All that a release has to know of a target. None: the object does not exist."""
+
+    stable: TrackState | None
+    canary: TrackState | None
+    route: RouteState | None
+
+
+Json = dict[str, Any]

@@ -1,0 +1,65 @@
+"""What the gate knows when it asks: gathered by `nodes/gate.py`, judged by `policy/evaluate.py`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from domain.approval import ApprovalRequest
+from domain.event import Actor, Frozen
+from domain.plan import Change, Step
+from domain.verdict import Verdict
+
+
+class OverrideFact(Frozen):
+    """A break-glass override in force or not: the evaluator checks role and expiry itself."""
+
+    principal: str
+    roles: tuple[str, ...]
+    reason: str
+    at: datetime
+    expires_at: datetime
+
+
+class CheckFact(Frozen):
+    """Latest conclusion of one CI check on the commit (None: still running)."""
+
+    name: str
+    conclusion: str | None
+
+
+class Facts(Frozen):
+    """Everything a decision may rest on. What is unknown is None, and None never passes a rule."""
+
+    step: Step
+    change: Change
+    goal: Literal["release", "rollback", "preview", "notify", "nothing"]
+    environment: str | None
+    """Environment of the step's target; None for steps that only speak."""
+    service: str | None
+    first_weight: int | None
+    """Weight of the first canary step planned in this environment; None when there is none."""
+    canary_planned: bool
+    """Whether the plan gives this environment a canary (a first install has none)."""
+    in_flight: bool = False
+    """Whether this run has already begun to change this target."""
+    rolling_back: bool = False
+    """Whether the step belongs to the way back."""
+    scope_digest: str = ""
+    approval: ApprovalRequest | None = None
+    """Latest request for exactly this scope digest, with its votes."""
+    overrides: tuple[OverrideFact, ...] = ()
+    checks: tuple[CheckFact, ...] = ()
+    not_before: datetime | None = None
+    """The agent asks to look again only then (bake, back-off)."""
+    not_before_reason: str = ""
+    lock_holder: str | None = None
+    """Who holds the target's lock, when it is not this run."""
+    held_by: Actor | None = None
+    cancelled_by: Actor | None = None
+    superseded_by: str | None = None
+    verdict: Verdict | None = None
+    """A check that did not pass outright, when the step is to go on in spite of it."""
+    verdict_phase: Literal["pre", "canary", "post"] | None = None
+    head_moved: bool | None = False
+    """Whether the pull request's head is no longer what was planned; None: could not be read."""

@@ -1,0 +1,76 @@
+"""Ports: what the rest of the house may ask of the outside world. Reading and writing are apart.
+
+Only `nodes/execute.py` is ever handed a write port (law 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Protocol
+
+from domain.action import Action
+from domain.effect import Applied, Stamp
+from domain.service import SLI, Target
+from domain.verdict import Counts, Gap
+from domain.workload import WorkloadState
+
+Guard = Callable[[], Awaitable[None]]
+"""Raises `LeaseLost` unless the caller still owns the run."""
+
+
+class WritePort(Protocol):
+    """Performs the actions of one backend.
+
+    Both methods raise only `Temporary`, `Permanent` or `OutcomeUnknown`.
+    """
+
+    async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
+        """Do it; doing it twice has the same end state as doing it once.
+
+        `guard` is awaited right before each request that changes something; it raises
+        `LeaseLost` when another worker has taken the run over, and nothing may be sent then.
+        """
+        ...
+
+    async def read_back(self, action: Action, stamp: Stamp) -> Applied | None:
+        """Whether the world shows that this very action (run, step, digest) was done; None: not."""
+        ...
+
+
+class ClusterReader(Protocol):
+    """Looks at workloads."""
+
+    async def workload(self, target: Target) -> WorkloadState:
+        """The target's Deployments and route. Missing objects are None, never invented."""
+        ...
+
+
+class MetricsReader(Protocol):
+    """Looks at service level indicators. Never raises for missing data: that is a `Gap`."""
+
+    async def counts(
+        self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> Counts | Gap:
+        """Bad and total events of a version in the window that ends at `at`."""
+        ...
+
+
+class ForgeReader(Protocol):
+    """Looks at the code forge. None means that it cannot be known (no credentials, not there)."""
+
+    async def changed_paths(self, repo: str, number: int) -> tuple[str, ...] | None:
+        """Paths a pull request changes; None when unknown (never an empty guess)."""
+        ...
+
+    async def head_sha(self, repo: str, number: int) -> str | None:
+        """The pull request's head right now; None when unknown."""
+        ...
+
+    async def branch_sha(self, repo: str, branch: str) -> str | None:
+        """The commit a branch points at right now; None when unknown."""
+        ...
+
+    async def roles_of(self, repo: str, login: str) -> tuple[str, ...] | None:
+        """Fermata roles that the login's permission on the repository gives; None when unknown."""
+        ...
