@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Says what time it is in the world being operated (simulated worlds run on their own clock)."""
+    """Says what time it is in the world being operated; simulated worlds have their own clock."""
 
     def now(self) -> datetime:
         """Current time, always aware, always UTC."""

@@ -1,4 +1,4 @@
-"""Digests of meaning: the same content gives the same digest, on any machine, in any order of keys."""
+"""Digests of meaning: the same content gives the same digest, whatever the order of its keys."""
 
 from __future__ import annotations
 

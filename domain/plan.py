@@ -75,7 +75,7 @@ class Plan(Frozen):
         return digest_of(self)
 
     def scope_digest(self, scope: str) -> str:
-        """Digest of exactly what an approval of one scope covers: the change and its steps there."""
+        """Digest of exactly what an approval of a scope covers: the change and its steps there."""
         return digest_of(
             {
                 "change": self.change.model_dump(mode="json"),

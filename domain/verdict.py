@@ -1,4 +1,4 @@
-"""Verdicts: what the judge says of a version. Five different things, none of which stands for another."""
+"""Verdicts: what the judge says of a version. Five things, none of which stands for another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from domain.event import Frozen
 
 
 class VerdictKind(StrEnum):
-    """`inconclusive` is too little evidence, `nodata` is none, `error` is a provider that failed."""
+    """`inconclusive` is too little evidence, `nodata` none, `error` a provider that failed."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -34,7 +34,7 @@ class Gap(Frozen):
 
 
 class MetricWindow(Frozen):
-    """One SLI over one window, for both versions. `start` is when it began, `seconds` its length."""
+    """One SLI over one window of `seconds` from `start`, for both versions."""
 
     start: datetime
     seconds: float

@@ -69,21 +69,21 @@ class Copy:
 
 
 BINARIES = (
-    Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3", "20 s"),
+    Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3", "50 s"),
     Binary("kube-apiserver", "kube", "k8s.io/kubernetes/cmd/kube-apiserver", "4 min"),
     Binary(
         "kube-controller-manager", "kube", "k8s.io/kubernetes/cmd/kube-controller-manager", "1 min"
     ),
     Binary("kube-scheduler", "kube", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s"),
-    Binary("kubectl", "kube", "k8s.io/kubernetes/cmd/kubectl", "20 s"),
-    Binary("kwok", "kube", "sigs.k8s.io/kwok/cmd/kwok", "20 s"),
+    Binary("kubectl", "kube", "k8s.io/kubernetes/cmd/kubectl", "30 s"),
+    Binary("kwok", "kube", "sigs.k8s.io/kwok/cmd/kwok", "15 s"),
 )
 ROLLOUTS_BINARIES = (
     Binary(
         "rollouts-controller",
         "rollouts",
         "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
-        "2 min",
+        "3 min",
     ),
 )
 COPIES = (
@@ -208,11 +208,15 @@ def check_go() -> str:
         (
             found.group(1)
             for module in MODULES
-            if (found := re.search(r"^go (\S+)$", (HERE / module / "go.mod").read_text(), re.MULTILINE))
+            if (
+                found := re.search(
+                    r"^go (\S+)$", (HERE / module / "go.mod").read_text(), re.MULTILINE
+                )
+            )
         ),
         key=_numbers,
     )
-    hint = f"the test cluster is built with Go {wanted} or newer (https://go.dev/dl/)"
+    hint = f"the test cluster is built with Go {wanted} or newer"
     if shutil.which("go") is None:
         raise GoMissing(f"no `go` on PATH: {hint}")
     for module in MODULES:
@@ -311,7 +315,7 @@ def _copy_files(copy: Copy, cache: Cache, scratch: Path, say: Say) -> int:
 def build(*, rollouts: bool = True, say: Say = print) -> Cache:
     """Build whatever the cache does not hold yet and return the cache.
 
-    `rollouts=False` leaves out the Argo Rollouts controller and its CRDs. Cold: 8 to 9 minutes
+    `rollouts=False` leaves out the Argo Rollouts controller and its CRDs. Cold: 9 minutes
     on 2 cores; with everything there: milliseconds, and Go is not needed. Raises GoMissing and
     BuildFailed.
     """

@@ -54,12 +54,16 @@ class Port:
 
 
 class Process:
-    """One server process in a group of its own, with its output in a log file."""
+    """One server process in a group of its own, with its output in a log file.
 
-    def __init__(self, name: str, command: list[str], log: Path) -> None:
+    `home` stands in for the user's home folder, whose settings would change what a server does.
+    """
+
+    def __init__(self, name: str, command: list[str], log: Path, *, home: Path) -> None:
         self.name = name
         self.command = command
         self.log = log
+        self._home = home
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,6 +82,7 @@ class Process:
             self._popen = _spawner.submit(
                 subprocess.Popen,
                 self.command,
+                env=os.environ | {"HOME": str(self._home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

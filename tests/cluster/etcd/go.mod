@@ -1,4 +1,4 @@
-module fermata.dev/tests/cluster/etcd
+module fermata/tests/cluster/etcd
 
 go 1.26.0
 

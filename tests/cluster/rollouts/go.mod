@@ -1,4 +1,4 @@
-module fermata.dev/tests/cluster/rollouts
+module fermata/tests/cluster/rollouts
 
 go 1.26.0
 

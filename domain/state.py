@@ -1,0 +1,169 @@
+"""What a run carries from node to node. Every key is a channel of the graph and is checkpointed.
+
+Only frozen domain types and plain values may stand here: the checkpointer's strict msgpack admits
+exactly the types that these annotations name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, TypedDict
+from uuid import UUID
+
+from domain.action import target_of
+from domain.decision import Decision
+from domain.effect import Attempt
+from domain.event import Event, Frozen
+from domain.plan import Plan, Step
+from domain.run import RunState
+from domain.service import Target
+from domain.verdict import MetricWindow, Verdict
+
+Mode = Literal["forward", "rollback", "closing"]
+
+
+class Baseline(Frozen):
+    """The image a target ran when the run began: what to compare with and to come back to."""
+
+    key: str
+    image: str | None
+    """None: nothing ran there, so this is a first install."""
+
+
+class Proposal(Frozen):
+    """What an agent wants done next. `concern` is a check that did not pass outright, when the
+    proposal is to go on in spite of it."""
+
+    step: Step
+    not_before: datetime | None = None
+    not_before_reason: str = ""
+    concern: Verdict | None = None
+
+
+class Ruling(Frozen):
+    """The gate's decision as recorded, with the approval that carried it, if one was needed."""
+
+    decision: Decision
+    decision_id: UUID
+    approval_id: UUID | None
+    asked_id: UUID | None
+    """The request for approval that is now pending, for needs_approval."""
+    scope_digest: str
+    action_digest: str
+
+
+class Finding(Frozen):
+    """What `observe` saw after a step.
+
+    `done`: go on. `again`: look again at `not_before` (baking, not ready yet, to be retried).
+    `ask`: it did not pass outright; a person has to say. `breach`: go back. `failed`: give up.
+    """
+
+    kind: Literal["done", "again", "ask", "breach", "failed"]
+    reason: str
+    not_before: datetime | None = None
+    verdict: Verdict | None = None
+
+
+class Progress(Frozen):
+    """How far the current step has come."""
+
+    since: datetime
+    """When the step was first proposed; for a check, when its bake began."""
+    laps: int = 0
+    failures: int = 0
+    """Tries in a row that a backend answered with an error."""
+    windows: tuple[MetricWindow, ...] = ()
+
+
+class Outcome(Frozen):
+    """How the run ends, and the sentence that says why."""
+
+    state: RunState
+    reason: str
+
+
+class State(TypedDict):
+    """Channels of the graph. `steps` is the list being worked on: the plan's own, then, after a
+    breach, the way back, and last the closing words."""
+
+    run_id: str
+    event: Event
+    goal: str
+    plan: Plan | None
+    baselines: tuple[Baseline, ...]
+    steps: tuple[Step, ...]
+    cursor: int
+    mode: Mode
+    touched: tuple[Target, ...]
+    proposal: Proposal | None
+    ruling: Ruling | None
+    attempt: Attempt | None
+    progress: Progress | None
+    finding: Finding | None
+    outcome: Outcome | None
+    seen_seq: int
+
+
+class Update(TypedDict, total=False):
+    """What a node changes: any of the channels."""
+
+    plan: Plan | None
+    baselines: tuple[Baseline, ...]
+    steps: tuple[Step, ...]
+    cursor: int
+    mode: Mode
+    touched: tuple[Target, ...]
+    proposal: Proposal | None
+    ruling: Ruling | None
+    attempt: Attempt | None
+    progress: Progress | None
+    finding: Finding | None
+    outcome: Outcome | None
+    seen_seq: int
+
+
+def initial(run_id: UUID, event: Event, goal: str) -> State:
+    """The state a run starts with; it sets every channel, so an earlier run leaves no trace."""
+    return State(
+        run_id=str(run_id),
+        event=event,
+        goal=goal,
+        plan=None,
+        baselines=(),
+        steps=(),
+        cursor=0,
+        mode="forward",
+        touched=(),
+        proposal=None,
+        ruling=None,
+        attempt=None,
+        progress=None,
+        finding=None,
+        outcome=None,
+        seen_seq=0,
+    )
+
+
+def current_step(state: State) -> Step | None:
+    """The step the cursor stands at, or None past the end."""
+    steps, cursor = state["steps"], state["cursor"]
+    return steps[cursor] if cursor < len(steps) else None
+
+
+def target_in_flight(state: State) -> Target | None:
+    """The target of the current step, when this run has already begun to change it.
+
+    A target that was finished earlier (staging, when production is next) is not in flight: a
+    denial there must not undo what was proven here.
+    """
+    step = current_step(state)
+    target = target_of(step.action) if step is not None else None
+    if target is None or all(one.key != target.key for one in state["touched"]):
+        return None
+    return target
+
+
+def baseline_of(state: State, key: str) -> str | None:
+    """The image a target ran when the run began."""
+    return next((one.image for one in state["baselines"] if one.key == key), None)

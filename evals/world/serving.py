@@ -1,0 +1,64 @@
+"""One uvicorn in this process, on one loopback port, on the running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves the process's signal handlers alone and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class LocalServer:
+    """Serves an ASGI app between `start` and `stop`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._server: _Quiet | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; port 0 picks a free one. Returns the port. Raises OSError when it is taken."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        # A restarted world must get its old port back while old connections linger.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            sock.close()
+            raise
+        config = uvicorn.Config(
+            self._app, lifespan="off", ws="none", log_config=None, access_log=False,
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = _Quiet(config)
+        self._task = asyncio.create_task(self._server.serve([sock]), name="world-http")
+        await self._server.listening.wait()
+        return int(sock.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening and drop the connections. Safe to call twice."""
+        if self._server is None or self._task is None:
+            return
+        self._server.should_exit = True
+        await self._task
+        self._server = self._task = None

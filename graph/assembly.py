@@ -1,0 +1,70 @@
+"""The whole topology, on one screen. Nothing else adds a node or an edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from domain.clock import Clock
+from domain.state import State
+from graph import routes
+from graph.noted import noted
+from nodes.approve import Approve
+from nodes.conductor import Conductor
+from nodes.execute import Execute
+from nodes.gate import Gate
+from nodes.observe import Observe
+from nodes.passage import Passage
+from nodes.release import Release
+from nodes.report import Report
+from nodes.rollback import Rollback
+from nodes.wait import Wait
+
+Graph = CompiledStateGraph[State, Passage, State, State]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """One instance of each node, holding its ports."""
+
+    conductor: Conductor
+    release: Release
+    gate: Gate
+    approve: Approve
+    wait: Wait
+    execute: Execute
+    observe: Observe
+    rollback: Rollback
+    report: Report
+
+
+def assemble(nodes: Nodes, clock: Clock, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
+    """Compile the graph. Read it top to bottom against the drawing in `docs/graph.md`."""
+    graph = StateGraph(State, context_schema=Passage)
+
+    graph.add_node("conductor", noted("conductor", nodes.conductor, clock))
+    graph.add_node("release", noted("release", nodes.release, clock))
+    graph.add_node("gate", noted("gate", nodes.gate, clock))
+    graph.add_node("approve", noted("approve", nodes.approve, clock))
+    graph.add_node("wait", noted("wait", nodes.wait, clock))
+    graph.add_node("execute", noted("execute", nodes.execute, clock))
+    graph.add_node("observe", noted("observe", nodes.observe, clock))
+    graph.add_node("rollback", noted("rollback", nodes.rollback, clock))
+    graph.add_node("report", noted("report", nodes.report, clock))
+
+    graph.add_edge(START, "conductor")
+    graph.add_conditional_edges("conductor", routes.after_conductor)
+    graph.add_edge("release", "gate")
+    graph.add_conditional_edges("gate", routes.after_gate)
+    graph.add_edge("wait", "gate")
+    graph.add_edge("approve", "gate")
+    graph.add_edge("execute", "observe")
+    graph.add_conditional_edges("observe", routes.after_observe)
+    graph.add_conditional_edges("rollback", routes.after_rollback)
+    graph.add_conditional_edges("report", routes.after_report)
+
+    return graph.compile(checkpointer=checkpointer, name="fermata")

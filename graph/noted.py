@@ -1,0 +1,38 @@
+"""Wraps each node so that the run's path is kept and crash tests can stop at its borders."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from domain.clock import Clock
+from domain.state import State, Update
+from nodes.passage import Passage, PassageRuntime
+
+Noted = Callable[[State, PassageRuntime], Awaitable[Update]]
+
+
+def noted(name: str, node: Callable[..., Awaitable[Update]], clock: Clock) -> Noted:
+    """The node, with its entry noted on the passage and probe points before and after it."""
+    wants_runtime = len(inspect.signature(node).parameters) > 1
+
+    async def step(state: State, runtime: PassageRuntime) -> Update:
+        passage = _passage(runtime.context)
+        passage.probe.reached(f"node:{name}:before")
+        passage.path.append((name, clock.now()))
+        update = await (node(state, runtime) if wants_runtime else node(state))
+        passage.probe.reached(f"node:{name}:after")
+        return update
+
+    step.__name__ = name
+    return step
+
+
+def _passage(context: Any) -> Passage:
+    if not isinstance(context, Passage):
+        raise PermissionError(
+            "this graph is advanced by Fermata's own engine, which holds the run's lease; "
+            "send an event instead: POST /event, or `fermata event send`"
+        )
+    return context

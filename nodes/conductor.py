@@ -1,0 +1,299 @@
+"""Conductor: turns an event into a plan, and speaks for the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domain.action import GitCommentPr
+from domain.clock import Clock
+from domain.event import (
+    Actor,
+    AlertGroup,
+    Command,
+    Commanded,
+    CommandName,
+    Event,
+    PullRequestChanged,
+    Pushed,
+    Tagged,
+)
+from domain.plan import Change, Plan, Step
+from domain.run import RunState
+from domain.service import Catalogue, Service, Target
+from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
+from nodes.passage import PassageRuntime
+from nodes.planning import comment_step, image_for, notify_step, release_plan, way_back
+from nodes.wording import Wording
+from policy.rules import Rules
+from store.releases import Releases
+from store.runs import Runs
+from tools.toolbox import Readers
+
+
+@dataclass(frozen=True)
+class Conductor:
+    """Plans on first entry; afterwards proposes the steps that speak, with their words in."""
+
+    catalogue: Callable[[], Catalogue]
+    rules: Callable[[], Rules]
+    readers: Readers
+    runs: Runs
+    releases: Releases
+    wording: Wording
+    clock: Clock
+
+    async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
+        if state["plan"] is None:
+            return await self._plan(state, runtime)
+        return self._speak(state)
+
+    async def _plan(self, state: State, runtime: PassageRuntime) -> Update:
+        lease = runtime.context.lease
+        change = await self._change(state["event"], state["goal"])
+        plan, baselines = await self._plan_for(state, change)
+        await self.runs.save_plan(lease, plan)
+        update = Update(plan=plan, steps=plan.steps, cursor=0, mode="forward", baselines=baselines)
+        if not plan.steps:
+            reason = " ".join(plan.notes) or "nothing to do"
+            update["outcome"] = Outcome(state=RunState.SUCCEEDED, reason=reason)
+        elif plan.steps[0].agent == "conductor":
+            update["proposal"] = self._proposal(plan.steps[0], {**state, **update})  # type: ignore[typeddict-item]
+        return update
+
+    def _speak(self, state: State) -> Update:
+        step = current_step(state)
+        assert step is not None
+        return Update(proposal=self._proposal(step, state), ruling=None, finding=None)
+
+    def _proposal(self, step: Step, state: State) -> Proposal:
+        """The step with its words; a retry waits until its time."""
+        action = step.action
+        if isinstance(action, GitCommentPr) and not action.body:
+            body = self.wording.progress(state)
+            step = step.model_copy(update={"action": action.model_copy(update={"body": body})})
+        finding = state["finding"]
+        if finding is not None and finding.kind == "again" and finding.not_before is not None:
+            return Proposal(
+                step=step, not_before=finding.not_before, not_before_reason=finding.reason
+            )
+        return Proposal(step=step)
+
+    async def _change(self, event: Event, goal: str) -> Change:
+        """The subject of the run, with the facts that policy asks about."""
+        body = event.body
+        match body:
+            case PullRequestChanged():
+                paths = await self.readers.forge.changed_paths(body.repo, body.number)
+                merged = goal == "release"
+                sha = (body.merge_sha if merged else None) or body.head_sha
+                return Change(
+                    key=f"release:{body.repo}@{sha}"
+                    if merged
+                    else f"pr:{body.repo}#{body.number}@{sha}",
+                    title=body.title,
+                    repo=body.repo,
+                    number=body.number,
+                    sha=sha,
+                    base_sha=body.base_sha,
+                    author=body.author,
+                    merged_by=body.merged_by,
+                    paths=paths,
+                    url=f"https://github.com/{body.repo}/pull/{body.number}",
+                )
+            case Pushed():
+                return Change(
+                    key=f"release:{body.repo}@{body.sha}",
+                    title=f"Push of {body.sha[:7]} to {body.branch}",
+                    repo=body.repo,
+                    sha=body.sha,
+                    base_sha=body.before,
+                    author=body.author,
+                    paths=body.paths,
+                    url=f"https://github.com/{body.repo}/commit/{body.sha}",
+                )
+            case Tagged():
+                return Change(
+                    key=f"release:{body.repo}@{body.sha}#tag:{body.tag}",
+                    title=f"Tag {body.tag}",
+                    repo=body.repo,
+                    sha=body.sha,
+                    ref=f"refs/tags/{body.tag}",
+                    author=body.author,
+                    url=f"https://github.com/{body.repo}/releases/tag/{body.tag}",
+                )
+            case Commanded():
+                return await self._commanded_change(body, event)
+            case AlertGroup():
+                firing = ", ".join(sorted({alert.name for alert in body.alerts}))
+                return Change(
+                    key=f"incident:{body.group_key}",
+                    title=f"Alert {firing}",
+                    author=Actor(login="alertmanager", is_bot=True),
+                    url=body.external_url,
+                )
+            case _:
+                return Change(
+                    key=f"event:{event.id}", title=body.kind, author=Actor(login="unknown")
+                )
+
+    async def _commanded_change(self, body: Commanded, event: Event) -> Change:
+        command = _deploying(body)
+        sha: str | None = None
+        service = self._service(command)
+        repo = body.repo or (service.repo if service else None)
+        if command is not None and command.name is CommandName.DEPLOY:
+            if len(command.args) > 2:
+                sha = command.args[2]
+            elif body.repo is not None and body.number is not None:
+                sha = await self.readers.forge.head_sha(body.repo, body.number)
+        paths = None
+        if body.repo is not None and body.number is not None:
+            paths = await self.readers.forge.changed_paths(body.repo, body.number)
+        name = f"/{command.name.value} {' '.join(command.args)}" if command else "command"
+        return Change(
+            key=f"command:{event.id}",
+            title=name,
+            repo=repo,
+            number=body.number,
+            sha=sha,
+            author=body.author,
+            paths=paths,
+            url=f"https://github.com/{repo}/pull/{body.number}" if body.number else "",
+        )
+
+    async def _plan_for(self, state: State, change: Change) -> tuple[Plan, tuple[Baseline, ...]]:
+        body, goal = state["event"].body, state["goal"]
+        match goal:
+            case "rollback":
+                assert isinstance(body, Commanded)
+                return await self._rollback_plan(change, body)
+            case "notify":
+                return self._alert_plan(change, state["event"]), ()
+            case "preview":
+                services = self._services(change)
+                release, _ = await self._release_plan(change, services)
+                text = self.wording.preview(change, release, self.rules(), self.clock.now())
+                step = comment_step(change, "preview", "Say what a merge would do", text)
+                return (
+                    Plan(change=change, goal="preview", steps=(step,), notes=release.notes),
+                    (),
+                )
+            case _:
+                if isinstance(body, Commanded):
+                    return await self._deploy_plan(change, body)
+                return await self._release_plan(change, self._services(change), announce=True)
+
+    def _services(self, change: Change) -> tuple[Service, ...]:
+        of_repo = self.catalogue().of_repo(change.repo or "")
+        return tuple(service for service in of_repo if service.touches(change.paths))
+
+    def _service(self, command: Command | None) -> Service | None:
+        if command is None or not command.args:
+            return None
+        return self.catalogue().service(command.args[0])
+
+    async def _running(
+        self, services: tuple[Service, ...], only: str | None = None
+    ) -> dict[str, str | None]:
+        running: dict[str, str | None] = {}
+        for service in services:
+            for environment in service.environments:
+                if only is not None and environment.name != only:
+                    continue
+                target = Target.of(service, environment)
+                seen = await self.readers.cluster.workload(target)
+                running[target.key] = seen.stable.image if seen.stable else None
+        return running
+
+    async def _release_plan(
+        self,
+        change: Change,
+        services: tuple[Service, ...],
+        *,
+        only: str | None = None,
+        announce: bool = False,
+    ) -> tuple[Plan, tuple[Baseline, ...]]:
+        if not services:
+            note = f"No service of {change.repo} in services.yaml is touched by this change."
+            return Plan(change=change, goal="nothing", steps=(), notes=(note,)), ()
+        running = await self._running(services, only)
+        plan = release_plan(change, services, running, only_environment=only, announce=announce)
+        return plan, _baselines(running)
+
+    async def _deploy_plan(
+        self, change: Change, body: Commanded
+    ) -> tuple[Plan, tuple[Baseline, ...]]:
+        command = _deploying(body)
+        service = self._service(command)
+        if command is None or service is None:
+            return _nothing(change, "There is no such service in services.yaml.")
+        if change.sha is None:
+            return _nothing(
+                change,
+                "The commit to deploy is not known: the pull request's head could not be read. "
+                f"Name it: /deploy {service.name} {command.args[1]} <sha>.",
+            )
+        return await self._release_plan(change, (service,), only=command.args[1])
+
+    async def _rollback_plan(
+        self, change: Change, body: Commanded
+    ) -> tuple[Plan, tuple[Baseline, ...]]:
+        command = _deploying(body)
+        service = self._service(command)
+        environment = service.environment(command.args[1]) if service and command else None
+        if service is None or environment is None:
+            return _nothing(change, "There is no such service or environment in services.yaml.")
+        target = Target.of(service, environment)
+        seen = await self.readers.cluster.workload(target)
+        current = seen.stable.image if seen.stable else None
+        history = await self.releases.history(service.name, environment.name, 20)
+        good = next((r.image for r in history if r.status == "good" and r.image != current), None)
+        if good is None:
+            return _nothing(
+                change,
+                f"No earlier version of {target.key} is known to be good, so there is nothing to "
+                f"roll back to. Deploy one: /deploy {service.name} {environment.name} <sha>.",
+            )
+        steps = way_back(
+            service, environment, good, had_canary=seen.canary is not None, verify=True
+        )
+        plan = Plan(change=change, goal="rollback", steps=steps)
+        return plan, (Baseline(key=target.key, image=current),)
+
+    def _alert_plan(self, change: Change, event: Event) -> Plan:
+        body = event.body
+        assert isinstance(body, AlertGroup)
+        names = {alert.labels.get("service", "") for alert in body.alerts}
+        owners = [
+            service.owners[0]
+            for name in sorted(names)
+            if (service := self.catalogue().service(name)) and service.owners
+        ]
+        step = notify_step(
+            "alert",
+            change.title,
+            self.wording.alert(body),
+            owners[0] if owners else "on-call",
+            "critical"
+            if any(a.labels.get("severity") == "critical" for a in body.alerts)
+            else "warning",
+            (("Alertmanager", body.external_url),) if body.external_url else (),
+        )
+        return Plan(change=change, goal="notify", steps=(step,))
+
+
+def _deploying(body: Commanded) -> Command | None:
+    wanted = (CommandName.DEPLOY, CommandName.ROLLBACK)
+    return next((c for c in body.commands if c.name in wanted), None)
+
+
+def _baselines(running: dict[str, str | None]) -> tuple[Baseline, ...]:
+    return tuple(Baseline(key=key, image=image) for key, image in running.items())
+
+
+def _nothing(change: Change, note: str) -> tuple[Plan, tuple[Baseline, ...]]:
+    return Plan(change=change, goal="nothing", steps=(), notes=(note,)), ()
+
+
+__all__ = ["Conductor", "image_for"]

@@ -1,0 +1,274 @@
+"""Gate: gathers what is known, lets policy decide, and writes the decision down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from domain.action import K8sTraffic, MetricsCheck, action_digest, target_of
+from domain.approval import ApprovalRequest, ApprovalState
+from domain.clock import Clock
+from domain.decision import Decision, Outcome
+from domain.digest import digest_of
+from domain.event import Actor, CommandName
+from domain.plan import Plan
+from domain.state import Proposal, Ruling, State, Update, target_in_flight
+from nodes.ballots import Ballots
+from nodes.passage import Passage, PassageRuntime
+from policy.evaluate import evaluate
+from policy.facts import CheckFact, Facts, OverrideFact
+from policy.rules import Rules
+from store.decisions import Decisions
+from store.locks import Locks
+from store.records import RunFacts, SignalRow
+from store.runs import Runs
+from store.signals import Signals
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The only place where a step is allowed, and the only writer of decisions."""
+
+    rules: Callable[[], Rules]
+    runs: Runs
+    decisions: Decisions
+    locks: Locks
+    signals: Signals
+    ballots: Ballots
+    clock: Clock
+
+    async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
+        passage = runtime.context
+        proposal = _proposal(state)
+        known = await self.runs.facts(passage.lease.run_id)
+        if await self.ballots.count(passage.lease, known, after=state["seen_seq"]):
+            known = await self.runs.facts(passage.lease.run_id)
+        now = self.clock.now()
+        rules = self.rules()
+        facts = _facts(state, proposal, known)
+        decision = evaluate(rules, facts, now)
+        if decision.outcome is Outcome.ALLOW and _takes_lock(proposal):
+            holder = await self._lock(passage, proposal, state, known)
+            if holder is not None:
+                facts = facts.model_copy(update={"lock_holder": holder})
+                decision = evaluate(rules, facts, now)
+        ruling = await self._record(passage, state, proposal, facts, decision, now)
+        seen = max((signal.seq for signal in known.signals), default=0)
+        return Update(proposal=proposal, ruling=ruling, seen_seq=max(seen, state["seen_seq"]))
+
+    async def _lock(
+        self, passage: Passage, proposal: Proposal, state: State, known: RunFacts
+    ) -> str | None:
+        """Take the target's lock; the title of who holds it when it is not free.
+
+        A rollback asked for by a person does not stand in line behind the release it is about:
+        the holder is told to cancel, which sends it back the safe way.
+        """
+        target = target_of(proposal.step.action)
+        assert target is not None
+        holder = await self.locks.acquire(passage.lease, target.key)
+        if holder is None:
+            return None
+        if state["goal"] == "rollback":
+            await self.signals.send(
+                holder.run_id,
+                CommandName.CANCEL.value,
+                {"author": known.run.author, "why": f"superseded by {known.run.title}"},
+            )
+        return f"{holder.title} (run {str(holder.run_id)[:8]})"
+
+    async def _record(
+        self,
+        passage: Passage,
+        state: State,
+        proposal: Proposal,
+        facts: Facts,
+        decision: Decision,
+        now: datetime,
+    ) -> Ruling:
+        plan = state["plan"]
+        assert plan is not None
+        ask = (
+            _ask(passage, plan, proposal, facts, decision, now)
+            if decision.outcome is Outcome.NEEDS_APPROVAL
+            else None
+        )
+        approval = facts.approval
+        granted = (
+            approval.id
+            if approval is not None
+            and decision.outcome is Outcome.ALLOW
+            and approval.state in (ApprovalState.APPROVED, ApprovalState.SPENT)
+            else None
+        )
+        digest = action_digest(proposal.step.action)
+        recorded = await self.decisions.record(
+            passage.lease,
+            step=proposal.step,
+            action_digest=digest,
+            scope_digest=facts.scope_digest,
+            plan_digest=plan.digest,
+            decision=decision,
+            facts=_facts_for_the_record(facts),
+            approval_id=granted,
+            ask=ask,
+        )
+        if ask is not None and decision.until is None:
+            decision = decision.model_copy(update={"until": ask.expires_at})
+        return Ruling(
+            decision=decision,
+            decision_id=recorded.decision_id,
+            approval_id=granted,
+            asked_id=recorded.approval_id,
+            scope_digest=facts.scope_digest,
+            action_digest=digest,
+        )
+
+
+def _proposal(state: State) -> Proposal:
+    """The agent's proposal; after an `ask`, the same step with the verdict to be accepted."""
+    proposal = state["proposal"]
+    assert proposal is not None
+    finding = state["finding"]
+    if finding is not None and finding.kind == "ask":
+        return proposal.model_copy(
+            update={"concern": finding.verdict, "not_before": None, "not_before_reason": ""}
+        )
+    return proposal
+
+
+def _takes_lock(proposal: Proposal) -> bool:
+    action = proposal.step.action
+    return target_of(action) is not None and not isinstance(action, MetricsCheck)
+
+
+def _scope_digest(plan: Plan, proposal: Proposal) -> str:
+    """What an approval would cover: the scope's steps, or the acceptance of one verdict."""
+    if proposal.concern is not None:
+        return digest_of(
+            {
+                "plan": plan.digest,
+                "step": proposal.step.id,
+                "accept": proposal.concern.kind.value,
+            }
+        )
+    return plan.scope_digest(proposal.step.scope)
+
+
+def _facts(state: State, proposal: Proposal, known: RunFacts) -> Facts:
+    plan = state["plan"]
+    assert plan is not None
+    step = proposal.step
+    target = target_of(step.action)
+    digest = _scope_digest(plan, proposal)
+    asked = [one for one in known.approvals if one.digest == digest]
+    weights = [
+        one.action.weight
+        for one in plan.steps
+        if one.scope == step.scope and isinstance(one.action, K8sTraffic) and one.action.weight
+    ]
+    check = step.action if isinstance(step.action, MetricsCheck) else None
+    # People steer the way forward; the way back and the closing words follow from it, and a
+    # /cancel or a rejection that led there must not stop them.
+    forward = state["mode"] == "forward"
+    return Facts(
+        step=step,
+        change=plan.change,
+        goal=plan.goal,
+        environment=target.environment if target else None,
+        service=target.service if target else None,
+        first_weight=weights[0] if weights else None,
+        canary_planned=bool(weights),
+        in_flight=target_in_flight(state) is not None,
+        rolling_back=state["mode"] == "rollback",
+        scope_digest=digest,
+        approval=max(asked, key=lambda one: one.requested_at, default=None) if forward else None,
+        overrides=tuple(
+            OverrideFact(
+                principal=one.principal,
+                roles=one.roles,
+                reason=one.reason,
+                at=one.at,
+                expires_at=one.expires_at,
+            )
+            for one in known.overrides
+        ),
+        checks=tuple(CheckFact(name=one.name, conclusion=one.conclusion) for one in known.ci),
+        not_before=proposal.not_before,
+        not_before_reason=proposal.not_before_reason,
+        held_by=_held_by(known.signals) if forward else None,
+        cancelled_by=_cancelled_by(known.signals) if forward else None,
+        superseded_by=str(known.run.superseded_by) if forward and known.run.superseded_by else None,
+        verdict=proposal.concern,
+        verdict_phase=check.phase if check is not None and proposal.concern else None,
+    )
+
+
+def _held_by(signals: tuple[SignalRow, ...]) -> Actor | None:
+    """Who holds the run: the last /hold that no /resume has followed."""
+    held: Actor | None = None
+    for signal in sorted(signals, key=lambda one: one.seq):
+        if not signal.payload.get("authorised", True):
+            continue
+        if signal.kind == CommandName.HOLD:
+            held = _actor(signal)
+        elif signal.kind == CommandName.RESUME:
+            held = None
+    return held
+
+
+def _cancelled_by(signals: tuple[SignalRow, ...]) -> Actor | None:
+    cancels = [
+        s for s in signals if s.kind == CommandName.CANCEL and s.payload.get("authorised", True)
+    ]
+    return _actor(cancels[0]) if cancels else None
+
+
+def _actor(signal: SignalRow) -> Actor:
+    author = signal.payload.get("author") or "unknown"
+    return Actor(login=str(author), is_bot=bool(signal.payload.get("is_bot")))
+
+
+def _ask(
+    passage: Passage,
+    plan: Plan,
+    proposal: Proposal,
+    facts: Facts,
+    decision: Decision,
+    now: datetime,
+) -> ApprovalRequest:
+    assert decision.requirement is not None
+    return ApprovalRequest(
+        id=uuid4(),
+        run_id=passage.lease.run_id,
+        step_id=proposal.step.id,
+        scope=proposal.step.scope,
+        digest=facts.scope_digest,
+        policy_digest=decision.policy_digest,
+        environment=facts.environment or "",
+        risk=decision.risk.value,
+        question=_question(plan, proposal, decision),
+        author=plan.change.author.login,
+        requirement=decision.requirement,
+        requested_at=now,
+        expires_at=now + timedelta(seconds=decision.requirement.expires_seconds),
+        state=ApprovalState.PENDING,
+    )
+
+
+def _question(plan: Plan, proposal: Proposal, decision: Decision) -> str:
+    if proposal.concern is not None:
+        return f"{proposal.step.title}: {proposal.concern.reason} Go on all the same?"
+    return f"{plan.change.title}: go on in {proposal.step.scope}? {decision.reason}"
+
+
+def _facts_for_the_record(facts: Facts) -> dict[str, Any]:
+    """What the decision rested on, without what is stored beside it anyway."""
+    record: dict[str, Any] = facts.model_dump(
+        mode="json", exclude={"step", "change", "approval"}, exclude_defaults=True
+    )
+    record["step"] = {"id": facts.step.id, "title": facts.step.title, "stage": facts.step.stage}
+    return record

@@ -1,0 +1,213 @@
+"""Observe: looks at the world after a step and says whether it is done. Changes nothing outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from domain.action import (
+    GitCommentPr,
+    K8sDeploy,
+    K8sRetire,
+    K8sRollback,
+    K8sTraffic,
+    MetricsCheck,
+    Notify,
+)
+from domain.clock import Clock
+from domain.effect import Attempt, EffectState
+from domain.errors import Permanent, Temporary
+from domain.service import Catalogue
+from domain.state import Finding, Progress, State, Update, current_step
+from domain.verdict import VerdictKind
+from domain.workload import WorkloadState
+from nodes.passage import PassageRuntime
+from nodes.readiness import Reading, deployed, retired, shifted
+from nodes.watch import Watch
+from store.releases import Releases
+from store.verdicts import Verdicts
+from tools.toolbox import Readers
+
+POLL_SECONDS = 1.0
+"""How often a roll-out is looked at, in real seconds; the first looks come sooner."""
+MOST_FAILURES = 8
+"""Tries in a row that a backend may fail before a step that has changed nothing gives up."""
+MOST_COMMENT_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Reads workloads and metrics, judges checks, and moves the cursor on when a step is done."""
+
+    catalogue: Callable[[], Catalogue]
+    readers: Readers
+    watch: Watch
+    verdicts: Verdicts
+    releases: Releases
+    clock: Clock
+
+    async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
+        step, proposal, attempt = current_step(state), state["proposal"], state["attempt"]
+        assert step is not None
+        assert proposal is not None
+        assert attempt is not None
+        progress = state["progress"] or Progress(since=self.clock.now())
+        if attempt.state is not EffectState.APPLIED:
+            return self._after_failure(state, attempt, progress)
+        match step.action:
+            case GitCommentPr() | Notify():
+                return _next(state, Finding(kind="done", reason=_summary(attempt)))
+            case MetricsCheck():
+                return await self._check(state, runtime, step.action, progress)
+            case _:
+                return await self._settle(state, step.action, progress)
+
+    def _after_failure(self, state: State, attempt: Attempt, progress: Progress) -> Update:
+        step = current_step(state)
+        assert step is not None
+        failures = progress.failures + 1
+        progress = progress.model_copy(update={"failures": failures})
+        if step.only_speaks and (attempt.retry_at is None or failures >= MOST_COMMENT_FAILURES):
+            # Words must never stop a change: what could not be said is on the run page.
+            return _next(state, Finding(kind="done", reason=f"could not be said: {attempt.error}"))
+        if attempt.retry_at is not None and (
+            failures < MOST_FAILURES or state["mode"] == "rollback" or step.only_speaks
+        ):
+            reason = f"{attempt.error} (try {attempt.tries}, trying again)"
+            return Update(
+                progress=progress,
+                finding=Finding(kind="again", reason=reason, not_before=attempt.retry_at),
+            )
+        reason = f"{step.title}: {attempt.error}"
+        if attempt.remedy:
+            reason += f" What would help: {attempt.remedy}"
+        return Update(progress=progress, finding=self._give_up(state, reason))
+
+    def _give_up(self, state: State, reason: str) -> Finding:
+        """Go back when this run has shifted something on the target, otherwise fail."""
+        return Finding(kind="breach" if state["mode"] == "forward" else "failed", reason=reason)
+
+    async def _settle(
+        self,
+        state: State,
+        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire,
+        progress: Progress,
+    ) -> Update:
+        """Wait until the cluster shows what was asked for."""
+        try:
+            seen = await self.readers.cluster.workload(action.target)
+        except Temporary as error:
+            return self._look_again(progress, str(error), error.retry_after)
+        except Permanent as error:
+            return Update(progress=progress, finding=self._give_up(state, str(error)))
+        reading = _read(action, seen)
+        match reading.kind:
+            case "done":
+                return _next(state, Finding(kind="done", reason=reading.reason))
+            case "stalled":
+                return Update(progress=progress, finding=self._give_up(state, reading.reason))
+            case "settling":
+                return self._look_again(progress, reading.reason, None)
+
+    def _look_again(self, progress: Progress, reason: str, after: float | None) -> Update:
+        laps = progress.laps + 1
+        seconds = after if after is not None else min(POLL_SECONDS, 0.1 * 2 ** min(laps, 6))
+        at = self.clock.now() + timedelta(seconds=seconds * self.clock.speed)
+        return Update(
+            progress=progress.model_copy(update={"laps": laps}),
+            finding=Finding(kind="again", reason=reason, not_before=at),
+        )
+
+    async def _check(
+        self, state: State, runtime: PassageRuntime, check: MetricsCheck, progress: Progress
+    ) -> Update:
+        proposal = state["proposal"]
+        assert proposal is not None
+        if proposal.concern is not None:
+            # The gate has let it pass in spite of the verdict: a person took it on.
+            who = "accepted at the gate: " + proposal.concern.reason
+            return await self._passed(state, runtime, check, Finding(kind="done", reason=who))
+        look = await self.watch.look(check, progress, self.clock.now())
+        await self.verdicts.record(
+            runtime.context.lease, proposal.step.id, check.phase, look.verdict, list(look.windows)
+        )
+        progress = progress.model_copy(
+            update={"windows": look.windows, "laps": progress.laps + 1, "since": look.since}
+        )
+        verdict = look.verdict
+        if verdict.kind is VerdictKind.PASS:
+            done = Finding(kind="done", reason=verdict.reason, verdict=verdict)
+            return await self._passed(state, runtime, check, done)
+        if verdict.kind is VerdictKind.FAIL and check.phase != "pre":
+            return Update(
+                progress=progress,
+                finding=Finding(kind="breach", reason=verdict.reason, verdict=verdict),
+            )
+        if look.next_at is not None and check.phase != "pre":
+            return Update(
+                progress=progress,
+                finding=Finding(
+                    kind="again",
+                    reason=f"baking: {verdict.reason}",
+                    not_before=look.next_at,
+                    verdict=verdict,
+                ),
+            )
+        return Update(
+            progress=progress, finding=Finding(kind="ask", reason=verdict.reason, verdict=verdict)
+        )
+
+    async def _passed(
+        self, state: State, runtime: PassageRuntime, check: MetricsCheck, finding: Finding
+    ) -> Update:
+        """A passed post check makes the version the target's last known good."""
+        plan = state["plan"]
+        if check.phase == "post" and plan is not None and state["mode"] == "forward":
+            image = _image_of(state, check)
+            if image is not None:
+                await self.releases.record(
+                    runtime.context.lease,
+                    service=check.target.service,
+                    environment=check.target.environment,
+                    image=image,
+                    sha=plan.change.sha,
+                    status="good",
+                    reason=finding.reason,
+                )
+        return _next(state, finding)
+
+
+def _next(state: State, finding: Finding) -> Update:
+    return Update(
+        finding=finding, cursor=state["cursor"] + 1, progress=None, proposal=None, ruling=None
+    )
+
+
+def _summary(attempt: Attempt) -> str:
+    return attempt.applied.summary if attempt.applied else ""
+
+
+def _read(action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire, seen: WorkloadState) -> Reading:
+    match action:
+        case K8sDeploy():
+            return deployed(seen, action.track, action.image)
+        case K8sRollback():
+            return deployed(seen, "stable", action.image)
+        case K8sTraffic():
+            return shifted(seen, action.weight, action.target)
+        case K8sRetire():
+            return retired(seen)
+
+
+def _image_of(state: State, check: MetricsCheck) -> str | None:
+    """The image that was rolled out on the check's target in this plan."""
+    for step in reversed(state["steps"]):
+        action = step.action
+        if (
+            isinstance(action, K8sDeploy | K8sRollback)
+            and action.target.key == check.target.key
+            and action.image
+        ):
+            return action.image
+    return None

@@ -1,0 +1,283 @@
+"""The deterministic planner: a change and what runs now become a plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from domain.action import (
+    GitCommentPr,
+    K8sDeploy,
+    K8sRetire,
+    K8sRollback,
+    K8sTraffic,
+    MetricsCheck,
+    Notify,
+)
+from domain.plan import Change, Plan, Step
+from domain.service import Environment, Service, Target
+
+WORDS = "words"
+"""Scope of steps that only speak; nothing in it ever needs an approval."""
+
+
+def version_of(image: str | None) -> str:
+    """The version label a workload's metrics carry: the image's tag, or the digest's first 12."""
+    if not image:
+        return ""
+    name, _, digest = image.partition("@sha256:")
+    if digest:
+        return digest[:12]
+    last = name.rsplit("/", 1)[-1]
+    return last.partition(":")[2] or "latest"
+
+
+def image_for(service: Service, change: Change) -> str:
+    """The image a change was built into, after the service's template."""
+    tag = change.ref.removeprefix("refs/tags/") if change.ref else (change.sha or "")
+    return service.image.format(sha=change.sha or "", tag=tag)
+
+
+def release_steps(
+    service: Service, environment: Environment, image: str, running: str | None
+) -> tuple[Step, ...]:
+    """Steps that bring one service to `image` in one environment.
+
+    With a canary and a running version: pre check, then per canary step capacity, weight and
+    check, then stable, weight back, canary away, post check. Without either: roll, post check.
+    """
+    target = Target.of(service, environment)
+    make = _Maker(target)
+    steps: list[Step] = []
+    if environment.canary and running is not None:
+        steps.append(
+            make.step(
+                "pre",
+                f"Is {service.name} healthy before the change?",
+                _check(environment, target, "pre", version_of(running), None, 0),
+            )
+        )
+        for one in environment.canary:
+            stage = f"canary {one.weight}%"
+            steps += [
+                make.step(
+                    f"canary-{one.weight}.pods",
+                    f"Canary pods of {version_of(image)} for {one.weight}% of the traffic",
+                    K8sDeploy(target=target, track="canary", image=image, weight=one.weight),
+                    stage,
+                ),
+                make.step(
+                    f"canary-{one.weight}.weight",
+                    f"Give the canary {one.weight}% of the traffic",
+                    K8sTraffic(target=target, weight=one.weight),
+                    stage,
+                ),
+                make.step(
+                    f"canary-{one.weight}.check",
+                    f"Judge the canary at {one.weight}%",
+                    MetricsCheck(
+                        target=target,
+                        phase="canary",
+                        version=version_of(image),
+                        baseline=version_of(running) if one.weight < 100 else None,
+                        weight=one.weight,
+                        bake_seconds=one.bake_seconds,
+                        interval_seconds=environment.interval_seconds,
+                    ),
+                    stage,
+                ),
+            ]
+        steps += [
+            make.step(
+                "full.stable",
+                f"Roll stable to {version_of(image)}",
+                K8sDeploy(target=target, track="stable", image=image, weight=100),
+                "full",
+            ),
+            make.step(
+                "full.weight",
+                "Give stable all traffic again",
+                K8sTraffic(target=target, weight=0),
+                "full",
+            ),
+            make.step("full.retire", "Retire the canary", K8sRetire(target=target), "full"),
+        ]
+    else:
+        steps.append(
+            make.step(
+                "full.stable",
+                f"Roll {service.name} to {version_of(image)}"
+                + ("" if running else " (first install)"),
+                K8sDeploy(target=target, track="stable", image=image, weight=100),
+                "full",
+            )
+        )
+    steps.append(
+        make.step(
+            "full.check",
+            f"Judge {service.name} after full rollout",
+            _check(environment, target, "post", version_of(image), None, 100),
+            "full",
+        )
+    )
+    return tuple(steps)
+
+
+def way_back(
+    service: Service,
+    environment: Environment,
+    image: str | None,
+    *,
+    had_canary: bool,
+    verify: bool = False,
+) -> tuple[Step, ...]:
+    """Steps that bring a target back: stable has capacity, weight 0, canary away.
+
+    `image` None leaves stable as it is (it was never touched). `verify` adds a check at the end,
+    for a rollback that a person asked for.
+    """
+    target = Target.of(service, environment)
+    make = _Maker(target)
+    back_to = f"to {version_of(image)}" if image else "as it is"
+    steps = [
+        make.step(
+            "rollback.stable",
+            f"Stable of {service.name} {back_to}, at full capacity",
+            K8sRollback(target=target, image=image),
+            "rollback",
+        )
+    ]
+    if had_canary:
+        steps += [
+            make.step(
+                "rollback.weight",
+                "Take all traffic from the canary",
+                K8sTraffic(target=target, weight=0),
+                "rollback",
+            ),
+            make.step("rollback.retire", "Retire the canary", K8sRetire(target=target), "rollback"),
+        ]
+    if verify and image:
+        steps.append(
+            make.step(
+                "rollback.check",
+                f"Judge {service.name} after the rollback",
+                _check(environment, target, "post", version_of(image), None, 100),
+                "rollback",
+            )
+        )
+    return tuple(steps)
+
+
+def release_plan(
+    change: Change,
+    services: Sequence[Service],
+    running: Mapping[str, str | None],
+    *,
+    only_environment: str | None = None,
+    announce: bool = False,
+) -> Plan:
+    """Release each service through its environments in order.
+
+    `running` maps `service/environment` to the image that runs there (None: nothing does).
+    With `announce`, words about what comes next precede each environment that has a canary.
+    """
+    steps: list[Step] = []
+    notes: list[str] = []
+    if change.paths is None and change.number is not None:
+        notes.append(
+            "The changed paths could not be read (no forge credentials), so every service of "
+            f"{change.repo} is taken as touched."
+        )
+    for service in services:
+        image = image_for(service, change)
+        for environment in service.environments:
+            if only_environment is not None and environment.name != only_environment:
+                continue
+            key = f"{service.name}/{environment.name}"
+            now_running = running.get(key)
+            if now_running == image:
+                notes.append(f"{key} already runs {version_of(image)}; nothing to do there.")
+                continue
+            if now_running is None:
+                notes.append(f"{key} runs nothing yet: first install, without a canary.")
+            if announce and change.number is not None and environment.canary:
+                steps.append(comment_step(change, f"{key}.announce", f"Say that {key} is next"))
+            steps += release_steps(service, environment, image, now_running)
+    return Plan(change=change, goal="release", steps=tuple(steps), notes=tuple(notes))
+
+
+def comment_step(change: Change, id: str, title: str, body: str = "") -> Step:
+    """Upsert the pull request's sticky comment; an empty body is written when its turn comes."""
+    assert change.repo is not None
+    assert change.number is not None
+    return Step(
+        id=id,
+        title=title,
+        agent="conductor",
+        stage="words",
+        scope=WORDS,
+        action=GitCommentPr(repo=change.repo, number=change.number, marker="release", body=body),
+    )
+
+
+def notify_step(
+    id: str,
+    title: str,
+    text: str,
+    channel: str,
+    severity: Literal["info", "warning", "critical"],
+    links: tuple[tuple[str, str], ...] = (),
+) -> Step:
+    """Tell people through the notification channel."""
+    return Step(
+        id=id,
+        title="Notify: " + title,
+        agent="conductor",
+        stage="words",
+        scope=WORDS,
+        action=Notify(channel=channel, severity=severity, title=title, text=text, links=links),
+    )
+
+
+class _Maker:
+    """Builds the steps of one target with ids and scope in one form."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def step(
+        self,
+        id: str,
+        title: str,
+        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck,
+        stage: str = "full",
+    ) -> Step:
+        key = self._target.key
+        return Step(
+            id=f"{key}.{id}",
+            title=title,
+            agent="release",
+            stage=f"{key} {stage}",
+            scope=key,
+            action=action,
+        )
+
+
+def _check(
+    environment: Environment,
+    target: Target,
+    phase: Literal["pre", "post"],
+    version: str,
+    baseline: str | None,
+    weight: int,
+) -> MetricsCheck:
+    return MetricsCheck(
+        target=target,
+        phase=phase,
+        version=version,
+        baseline=baseline,
+        weight=weight,
+        bake_seconds=environment.bake_seconds,
+        interval_seconds=environment.interval_seconds,
+    )

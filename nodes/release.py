@@ -1,0 +1,46 @@
+"""Release agent: works out the plan's next step on a target against what runs there now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from domain.action import MetricsCheck
+from domain.clock import Clock
+from domain.plan import Step
+from domain.state import Progress, Proposal, State, Update, current_step
+
+
+@dataclass(frozen=True)
+class Release:
+    """Proposes the current step: at once, or at the time its next look is due."""
+
+    clock: Clock
+
+    async def __call__(self, state: State) -> Update:
+        step = current_step(state)
+        assert step is not None
+        progress = state["progress"] or Progress(since=self.clock.now())
+        proposal = self._proposal(step, progress, state)
+        return Update(proposal=proposal, progress=progress, ruling=None, attempt=None, finding=None)
+
+    def _proposal(self, step: Step, progress: Progress, state: State) -> Proposal:
+        finding = state["finding"]
+        if finding is not None and finding.kind == "again" and finding.not_before is not None:
+            return Proposal(
+                step=step, not_before=finding.not_before, not_before_reason=finding.reason
+            )
+        action = step.action
+        if isinstance(action, MetricsCheck) and action.phase != "pre":
+            first = progress.since + timedelta(seconds=first_look_seconds(action))
+            return Proposal(
+                step=step,
+                not_before=first,
+                not_before_reason=f"baking: first look after {first_look_seconds(action):g} s",
+            )
+        return Proposal(step=step)
+
+
+def first_look_seconds(check: MetricsCheck) -> float:
+    """Seconds until the first window of a check is over."""
+    return min(check.interval_seconds, check.bake_seconds)

@@ -1,0 +1,128 @@
+"""Report: how the run ends, and the closing words, each of which passes the gate like any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domain.decision import Outcome as Ruled
+from domain.plan import Step
+from domain.run import RunState
+from domain.service import Catalogue
+from domain.state import Outcome, Proposal, State, Update, current_step
+from nodes.planning import comment_step, notify_step
+from nodes.wording import Wording
+
+ENDINGS = {
+    "run.cancelled": RunState.CANCELLED,
+    "run.superseded": RunState.SUPERSEDED,
+}
+SEVERITY = {
+    RunState.SUCCEEDED: "info",
+    RunState.SUPERSEDED: "info",
+    RunState.CANCELLED: "warning",
+    RunState.DENIED: "warning",
+    RunState.ROLLED_BACK: "critical",
+    RunState.FAILED: "critical",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Settles the outcome on the way in, adds the closing steps, and ends when they are said."""
+
+    catalogue: Callable[[], Catalogue]
+    wording: Wording
+
+    async def __call__(self, state: State) -> Update:
+        if state["mode"] == "closing":
+            return self._next_word(state)
+        outcome = _outcome(state)
+        steps = self._closing_steps({**state, "outcome": outcome})  # type: ignore[typeddict-item]
+        return Update(
+            outcome=outcome,
+            mode="closing",
+            steps=steps,
+            cursor=0,
+            proposal=Proposal(step=steps[0]) if steps else None,
+            ruling=None,
+            attempt=None,
+            finding=None,
+            progress=None,
+        )
+
+    def _next_word(self, state: State) -> Update:
+        """Past the last word the run ends; a word that the gate denied is left out."""
+        cursor = state["cursor"] + (1 if current_step(state) is not None else 0)
+        steps = state["steps"]
+        proposal = Proposal(step=steps[cursor]) if cursor < len(steps) else None
+        return Update(cursor=cursor, proposal=proposal, ruling=None, finding=None)
+
+    def _closing_steps(self, state: State) -> tuple[Step, ...]:
+        plan, outcome = state["plan"], state["outcome"]
+        if plan is None or outcome is None or plan.goal in ("preview", "notify"):
+            return ()
+        steps: list[Step] = []
+        if plan.change.number is not None and plan.change.repo is not None:
+            steps.append(
+                comment_step(
+                    plan.change, "report.comment", "Say how it ended", self.wording.ending(state)
+                )
+            )
+        if plan.goal != "nothing":
+            steps.append(
+                notify_step(
+                    "report.notify",
+                    self.wording.headline(state),
+                    self.wording.notification(state),
+                    self._channel(state),
+                    SEVERITY[outcome.state],  # type: ignore[arg-type]
+                    self.wording.links(state),
+                )
+            )
+        return tuple(steps)
+
+    def _channel(self, state: State) -> str:
+        """The owners of the first service concerned."""
+        plan = state["plan"]
+        for step in plan.steps if plan else ():
+            service = self.catalogue().service(step.scope.partition("/")[0])
+            if service is not None and service.owners:
+                return service.owners[0]
+        return "releases"
+
+
+def _outcome(state: State) -> Outcome:
+    """Final state and reason, from how the run got here."""
+    ruling, finding = state["ruling"], state["finding"]
+    if ruling is not None and ruling.decision.outcome is Ruled.DENY:
+        ending = next(
+            (ENDINGS[rule] for rule in ruling.decision.deciding_rules if rule in ENDINGS),
+            RunState.DENIED,
+        )
+        if state["mode"] == "rollback":
+            ending = RunState.FAILED
+        return Outcome(state=ending, reason=_denial(state))
+    if finding is not None and finding.kind == "failed":
+        before = state["outcome"].reason + " " if state["outcome"] else ""
+        return Outcome(state=RunState.FAILED, reason=before + finding.reason)
+    if state["outcome"] is not None:
+        return state["outcome"]
+    plan = state["plan"]
+    if plan is not None and plan.goal in ("preview", "notify") and finding is not None:
+        return Outcome(state=RunState.SUCCEEDED, reason=finding.reason)
+    targets = list(dict.fromkeys(t.key for t in state["touched"]))
+    return Outcome(
+        state=RunState.SUCCEEDED,
+        reason=f"{plan.goal if plan else 'run'} of {', '.join(targets) or 'nothing'} is complete",
+    )
+
+
+def _denial(state: State) -> str:
+    ruling = state["ruling"]
+    assert ruling is not None
+    deciding = [r for r in ruling.decision.rules if r.outcome is Ruled.DENY]
+    return " ".join(
+        f"[{rule.rule}] {rule.reason}" + (f" {rule.remedy}" if rule.remedy else "")
+        for rule in deciding
+    )

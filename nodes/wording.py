@@ -1,0 +1,199 @@
+"""Words for people: pull request comments and notifications. Text from outside is escaped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.action import K8sDeploy, K8sTraffic, MetricsCheck, target_of
+from domain.event import AlertGroup
+from domain.plan import Change, Plan, Step
+from domain.run import RunState
+from domain.state import State
+from policy.evaluate import evaluate
+from policy.facts import Facts
+from policy.rules import Rules
+
+HEADLINES = {
+    RunState.SUCCEEDED: "Released",
+    RunState.ROLLED_BACK: "Rolled back",
+    RunState.DENIED: "Denied",
+    RunState.FAILED: "Failed",
+    RunState.CANCELLED: "Cancelled",
+    RunState.SUPERSEDED: "Superseded",
+}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def plain(text: str, limit: int = 300) -> str:
+    """Foreign text for Markdown: one line, specials escaped, mentions defused, bounded length."""
+    line = " ".join(text.split())[:limit]
+    return _SPECIAL.sub(r"\\\1", line).replace("@", "@\u200b")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Renders what is said about a run. `base_url` is where the pages are reached."""
+
+    base_url: str
+
+    def run_url(self, run_id: str) -> str:
+        """Page of a run."""
+        return f"{self.base_url}/runs/{run_id}"
+
+    def links(self, state: State) -> tuple[tuple[str, str], ...]:
+        """Links that belong under every message about a run."""
+        plan = state["plan"]
+        links = [("Run", self.run_url(state["run_id"]))]
+        if plan is not None and plan.change.url:
+            links.append(("Change", plan.change.url))
+        links.append(("What this means", f"{self.base_url}/docs/releases"))
+        return tuple(links)
+
+    def headline(self, state: State) -> str:
+        """One line: how it ended, and what."""
+        plan, outcome = state["plan"], state["outcome"]
+        assert plan is not None
+        assert outcome is not None
+        word = HEADLINES[outcome.state]
+        if plan.goal == "rollback" and outcome.state is RunState.SUCCEEDED:
+            word = "Rolled back on request"
+        return f"{word}: {plan.change.title}"
+
+    def notification(self, state: State) -> str:
+        """The reason, the numbers and where things stand now."""
+        outcome = state["outcome"]
+        assert outcome is not None
+        return "\n".join([outcome.reason, *self._where(state)])
+
+    def ending(self, state: State) -> str:
+        """The sticky comment once the run is over."""
+        plan, outcome = state["plan"], state["outcome"]
+        assert plan is not None
+        assert outcome is not None
+        lines = [f"### {HEADLINES[outcome.state]}", "", plain(outcome.reason, 1500), ""]
+        lines += [f"- {plain(line)}" for line in self._where(state)]
+        lines += self._notes(plan)
+        if outcome.state is RunState.DENIED:
+            lines += [
+                "",
+                "`/retry` tries again; `/override <reason>` by an authorised role lifts a window.",
+            ]
+        return "\n".join([*lines, *self._footer(state["run_id"])])
+
+    def progress(self, state: State) -> str:
+        """The sticky comment while the run is under way: what is done and what comes next."""
+        plan = state["plan"]
+        assert plan is not None
+        lines = [f"### Releasing {plain(plan.change.title)}", ""]
+        lines += self._steps(plan, state["cursor"])
+        lines += self._notes(plan)
+        lines += ["", "Where policy asks for a person: `/approve` or `/reject`, or the run page."]
+        return "\n".join([*lines, *self._footer(state["run_id"])])
+
+    def preview(self, change: Change, plan: Plan, rules: Rules, now: datetime) -> str:
+        """What a merge would do, which gates it meets, and which approvals would be asked for."""
+        lines = ["### If this is merged", ""]
+        if not plan.steps:
+            lines += ["Nothing is released."]
+        lines += self._steps(plan, 0)
+        lines += self._gates(plan, rules, now)
+        lines += self._notes(plan)
+        return "\n".join([*lines, *self._footer(None)])
+
+    def alert(self, group: AlertGroup) -> str:
+        """What an alert group says, one alert a line."""
+        lines = []
+        for alert in group.alerts:
+            text = alert.annotations.get("summary") or alert.annotations.get("description") or ""
+            where = alert.labels.get("service") or alert.labels.get("instance") or ""
+            lines.append(" ".join(f"[{alert.status}] {alert.name} {where}: {text}".split()))
+        return "\n".join(lines)
+
+    def _where(self, state: State) -> list[str]:
+        """What each touched target runs now, as far as this run knows."""
+        plan, outcome = state["plan"], state["outcome"]
+        lines: list[str] = []
+        for target in state["touched"]:
+            image = _image(plan, target.key) if plan else None
+            before = next((b.image for b in state["baselines"] if b.key == target.key), None)
+            went_back = outcome is not None and outcome.state is not RunState.SUCCEEDED
+            last = bool(state["touched"]) and target.key == state["touched"][-1].key
+            lines.append(
+                f"{target.key} is back on {before}"
+                if went_back and last and before
+                else f"{target.key} runs {image or before or 'nothing'}"
+            )
+        return lines
+
+    def _steps(self, plan: Plan, cursor: int) -> list[str]:
+        lines: list[str] = []
+        stage = None
+        for index, step in enumerate(plan.steps):
+            if step.only_speaks:
+                continue
+            if step.stage != stage:
+                stage = step.stage
+                lines.append(f"**{plain(stage)}**")
+            lines.append(f"- [{'x' if index < cursor else ' '}] {plain(step.title)}{_limits(step)}")
+        return lines
+
+    def _gates(self, plan: Plan, rules: Rules, now: datetime) -> list[str]:
+        """Evaluate the first changing step of each target as if it came up now."""
+        lines: list[str] = []
+        seen: set[str] = set()
+        for step in plan.steps:
+            target = target_of(step.action)
+            if target is None or target.key in seen or isinstance(step.action, MetricsCheck):
+                continue
+            seen.add(target.key)
+            weights = [
+                one.action.weight
+                for one in plan.steps
+                if one.scope == step.scope
+                and isinstance(one.action, K8sTraffic)
+                and one.action.weight
+            ]
+            decision = evaluate(
+                rules,
+                Facts(
+                    step=step,
+                    change=plan.change,
+                    goal="release",
+                    environment=target.environment,
+                    service=target.service,
+                    first_weight=weights[0] if weights else None,
+                    canary_planned=bool(weights),
+                    scope_digest=plan.scope_digest(step.scope),
+                ),
+                now,
+            )
+            lines.append(
+                f"| {plain(target.key)} | {decision.risk.value} | {decision.outcome.value} "
+                f"| {plain(decision.reason)} |"
+            )
+        if not lines:
+            return []
+        return ["", "| target | risk | gate, if it were now | why |", "|---|---|---|---|", *lines]
+
+    def _notes(self, plan: Plan) -> list[str]:
+        return ["", *(f"> {plain(note)}" for note in plan.notes)] if plan.notes else []
+
+    def _footer(self, run_id: str | None) -> list[str]:
+        run = f"[Run page]({self.run_url(run_id)}) · " if run_id else ""
+        docs = f"[How releases work]({self.base_url}/docs/releases)"
+        return ["", f"<sub>{run}{docs} · [Commands]({self.base_url}/docs/commands)</sub>"]
+
+
+def _image(plan: Plan, key: str) -> str | None:
+    for step in plan.steps:
+        if step.scope == key and isinstance(step.action, K8sDeploy):
+            return step.action.image
+    return None
+
+
+def _limits(step: Step) -> str:
+    if isinstance(step.action, MetricsCheck) and step.action.phase != "pre":
+        return f" (bakes {step.action.bake_seconds / 60:g} min)"
+    return ""

@@ -1,0 +1,84 @@
+"""Settings: the only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside, frozen at start. Unset backends are simulated."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL URL; unset: an embedded PostgreSQL under FERMATA_DATA"
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Redis URL for the queue of hints; unset: PostgreSQL"
+    )
+    kubeconfig: str | None = Field(
+        default=None, description="kubeconfig file; unset and not in a cluster: simulated"
+    )
+    kubernetes_service_host: str | None = Field(
+        default=None, description="set by Kubernetes inside a pod; selects in-cluster credentials"
+    )
+    prometheus_url: str | None = Field(
+        default=None, description="Prometheus base URL; unset: simulated"
+    )
+    prometheus_token: SecretStr | None = Field(
+        default=None, description="bearer token for Prometheus, where it wants one"
+    )
+    github_webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="webhook secret; comma separated while rotating"
+    )
+    github_token: SecretStr | None = Field(default=None, description="GitHub token; unset: dry run")
+    github_app_id: str | None = Field(default=None, description="GitHub App id")
+    github_app_private_key: SecretStr | None = Field(
+        default=None, description="GitHub App private key (PEM)"
+    )
+    github_api_url: str = Field(
+        default="https://api.github.com", description="GitHub REST base URL"
+    )
+    slack_webhook_url: SecretStr | None = Field(
+        default=None, description="Slack incoming webhook; unset: dry run"
+    )
+    notify_webhook_url: SecretStr | None = Field(
+        default=None, description="generic JSON webhook for notifications"
+    )
+    fermata_policy: Path = Field(default=Path("policy.yaml"), description="policy file")
+    fermata_services: Path = Field(default=Path("services.yaml"), description="service catalogue")
+    fermata_tokens: Path | None = Field(
+        default=None, description="token file: hash, principal, roles"
+    )
+    fermata_data: Path = Field(default=Path(".fermata"), description="data folder")
+    fermata_dry_run: bool = Field(
+        default=False, description="comments and notifications are rendered but not sent"
+    )
+    fermata_url: str | None = Field(
+        default=None, description="public base URL of the pages, used in links"
+    )
+    fermata_log: str = Field(default="info", description="log level: debug, info, warning, error")
+    fermata_world_speed: float = Field(
+        default=1.0,
+        gt=0,
+        description="simulated seconds per real second, when the world is simulated",
+    )
+
+    @field_validator("github_webhook_secret", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """Several secrets may be valid at once while one is being rotated."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url", "redis_url", "kubeconfig", "prometheus_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value

@@ -1,0 +1,189 @@
+"""The grammar of slash commands in comments: text in, typed commands or clear errors out.
+
+A command stands at the very start of a line: `/name argument "argument with spaces"`. One a line,
+several a comment; names in any case. Not commands: what stands in quotes (`>`), in fenced,
+indented or inline code, in HTML and in HTML comments; and lines that merely begin with a slash
+(`/etc/passwd`, `/ 2`). Where CommonMark decides what is code, markdown-it decides it here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
+
+from domain.event import Command, CommandName
+from web.problems import nearest, shown
+
+MAX_COMMANDS = 20
+"""Commands that one comment may give; nobody means more."""
+
+_BLOCKS = frozenset({"fence", "code_block", "html_block"})
+_WORD = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)[.,:;!?]?(?=[ \t]|$)")
+_TICKS = re.compile(r"(?<!`)`+(?!`)")
+_SPECIAL = re.compile(r"\\[\\`<]|`+|<!--")
+
+
+@dataclass(frozen=True)
+class CommandError:
+    """A line that was meant as a command and is none. `suggestion` is the nearest name, if any."""
+
+    error: str
+    line: int
+    suggestion: str | None = None
+
+
+def parse_comment(body: str) -> list[Command | CommandError]:
+    """The commands of a comment in their order, and errors where one was misspelt. Never raises."""
+    text = body.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    found: list[Command | CommandError] = []
+    # most comments hold no command: leave them before the Markdown parser is asked
+    if not any(_WORD.match(line) for line in text.split("\n")):
+        return found
+    for number, line in enumerate(_spoken(text), 1):
+        match = _WORD.match(line)
+        if match is None:
+            continue
+        if len(found) == MAX_COMMANDS:
+            message = f"more than {MAX_COMMANDS} commands in one comment; this and the rest are not"
+            found.append(CommandError(f"{message} read", number))
+            break
+        found.append(_command(match[1], line[match.end() :], number))
+    return found
+
+
+def as_json(found: Sequence[Command | CommandError]) -> list[dict[str, object]]:
+    """For `comments parse`: `{command, args, line}` or `{error, line, suggestion}` each."""
+    return [
+        {"command": one.name.value, "args": list(one.args), "line": one.line}
+        if isinstance(one, Command)
+        else {"error": one.error, "line": one.line, "suggestion": one.suggestion}
+        for one in found
+    ]
+
+
+def _command(word: str, rest: str, line: int) -> Command | CommandError:
+    try:
+        name = CommandName(word.lower())
+    except ValueError:
+        meant = nearest(word, [known.value for known in CommandName])
+        hint = f"; did you mean /{meant}?" if meant else ""
+        return CommandError(f"unknown command /{shown(word, 30)}{hint}", line, meant)
+    args = _arguments(rest)
+    if args is None:
+        return CommandError(f"/{name.value}: a quote is opened and never closed", line, name.value)
+    return Command(name=name, args=args, line=line)
+
+
+def _arguments(text: str) -> tuple[str, ...] | None:
+    """Words of a command line; None when a quote is left open.
+
+    A quote counts only where a word begins, so that `can't` needs no care. Inside double quotes
+    a backslash keeps the next quote or backslash.
+    """
+    words: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+        elif text[at] in "\"'":
+            word, at = _quoted(text, at)
+            if word is None:
+                return None
+            words.append(word)
+        else:
+            end = at
+            while end < len(text) and not text[end].isspace():
+                end += 1
+            words.append(text[at:end])
+            at = end
+    return tuple(words)
+
+
+def _quoted(text: str, start: int) -> tuple[str | None, int]:
+    """The word in the quotes that open at `start`, and where it ends; None when they stay open."""
+    quote = text[start]
+    word: list[str] = []
+    at = start + 1
+    while at < len(text):
+        if quote == '"' and text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\"):
+            word.append(text[at + 1])
+            at += 2
+        elif text[at] == quote:
+            return "".join(word), at + 1
+        else:
+            word.append(text[at])
+            at += 1
+    return None, at
+
+
+def _block_parser() -> MarkdownIt:
+    """CommonMark, blocks only: inline parsing is not needed and costs the most."""
+    markdown = MarkdownIt("commonmark")
+    markdown.core.ruler.enableOnly(["normalize", "block"])
+    return markdown
+
+
+_MARKDOWN = _block_parser()
+
+
+def _spoken(text: str) -> list[str]:
+    """The lines of the comment, blanked where they are code, HTML, comment or quote."""
+    lines = text.split("\n")
+    state = StateCore(text, _MARKDOWN, {})
+    _MARKDOWN.core.process(state)
+    paragraphs: list[tuple[int, int]] = []
+    for token in state.tokens:
+        if token.map is None:
+            continue
+        first, end = token.map
+        if token.type in _BLOCKS:
+            lines[first:end] = [""] * (end - first)
+        elif token.type == "inline":
+            paragraphs.append((first, end))
+    for first, end in paragraphs:
+        lines[first:end] = _without_spans("\n".join(lines[first:end])).split("\n")
+    return lines
+
+
+def _without_spans(paragraph: str) -> str:
+    """A paragraph with code spans that cross lines and HTML comments blanked, line by line.
+
+    A code span inside one line stays: it may be an argument, and it cannot hide a line's start.
+    """
+    pieces: list[str] = []
+    at = 0
+    while (special := _SPECIAL.search(paragraph, at)) is not None:
+        pieces.append(paragraph[at : special.start()])
+        mark = special[0]
+        if mark == "<!--":
+            close = paragraph.find("-->", special.end())
+            end = len(paragraph) if close < 0 else close + 3
+            pieces.append(_blank(paragraph[special.start() : end]))
+        elif mark.startswith("`"):
+            end = _span_end(paragraph, special)
+            span = paragraph[special.start() : end]
+            pieces.append(_blank(span) if "\n" in span else span)
+        else:
+            end = special.end()
+            pieces.append(mark)
+        at = end
+    pieces.append(paragraph[at:])
+    return "".join(pieces)
+
+
+def _span_end(paragraph: str, opening: re.Match[str]) -> int:
+    """Where the code span ends that these backticks open; without a match they are literal."""
+    for closing in _TICKS.finditer(paragraph, opening.end()):
+        if closing[0] == opening[0]:
+            return closing.end()
+    return opening.end()
+
+
+def _blank(text: str) -> str:
+    """The line breaks of a text, so that lines keep their numbers, and a space, so that what
+    follows does not come to stand at the start of a line."""
+    return "\n" * text.count("\n") + " "
