@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     fermata_url: str | None = Field(
         default=None, description="public base URL of the pages, used in links"
     )
+    fermata_token: SecretStr | None = Field(
+        default=None, description="token that the command line sends"
+    )
     fermata_log: str = Field(default="info", description="log level: debug, info, warning, error")
     fermata_world_speed: float = Field(
         default=1.0,

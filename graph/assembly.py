@@ -12,34 +12,25 @@ from langgraph.graph.state import CompiledStateGraph
 from domain.clock import Clock
 from domain.state import State
 from graph import routes
-from graph.noted import noted
-from nodes.approve import Approve
-from nodes.conductor import Conductor
-from nodes.execute import Execute
-from nodes.gate import Gate
-from nodes.observe import Observe
+from graph.noted import Node, noted
 from nodes.passage import Passage
-from nodes.release import Release
-from nodes.report import Report
-from nodes.rollback import Rollback
-from nodes.wait import Wait
 
 Graph = CompiledStateGraph[State, Passage, State, State]
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """One instance of each node, holding its ports."""
+    """One instance of each node, holding its ports (`server.py` puts them together)."""
 
-    conductor: Conductor
-    release: Release
-    gate: Gate
-    approve: Approve
-    wait: Wait
-    execute: Execute
-    observe: Observe
-    rollback: Rollback
-    report: Report
+    conductor: Node
+    release: Node
+    gate: Node
+    approve: Node
+    wait: Node
+    execute: Node
+    observe: Node
+    rollback: Node
+    report: Node
 
 
 def assemble(nodes: Nodes, clock: Clock, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:

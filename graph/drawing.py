@@ -1,13 +1,14 @@
-"""The Mermaid drawing of the compiled graph, as `docs/graph.md` holds it."""
+"""Writes `docs/graph.md`: `python -m graph.drawing > docs/graph.md`."""
 
 from __future__ import annotations
 
-from langgraph.graph.state import CompiledStateGraph
+from graph.assembly import Graph
+from graph.blueprint import blueprint
 
 TEXT = """\
 # The graph
 
-Drawn from the compiled graph; `make check` and the tests fail when it is stale
+Drawn from the compiled graph; a test fails when it is stale
 (`python -m graph.drawing > docs/graph.md` writes it anew).
 
 ```mermaid
@@ -25,6 +26,10 @@ Drawn from the compiled graph; `make check` and the tests fail when it is stale
 """
 
 
-def drawing(graph: CompiledStateGraph) -> str:  # type: ignore[type-arg]
+def drawing(graph: Graph) -> str:
     """The page: a Mermaid drawing and one line a node."""
     return TEXT.format(mermaid=graph.get_graph().draw_mermaid().strip())
+
+
+if __name__ == "__main__":
+    print(drawing(blueprint()), end="")

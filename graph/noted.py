@@ -10,10 +10,12 @@ from domain.clock import Clock
 from domain.state import State, Update
 from nodes.passage import Passage, PassageRuntime
 
+Node = Callable[..., Awaitable[Update]]
+"""A node takes the state, and the runtime where it needs the lease."""
 Noted = Callable[[State, PassageRuntime], Awaitable[Update]]
 
 
-def noted(name: str, node: Callable[..., Awaitable[Update]], clock: Clock) -> Noted:
+def noted(name: str, node: Node, clock: Clock) -> Noted:
     """The node, with its entry noted on the passage and probe points before and after it."""
     wants_runtime = len(inspect.signature(node).parameters) > 1
 

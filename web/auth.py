@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 
 from domain.clock import Clock, SystemClock
 from web.limits import read_body
@@ -28,6 +29,12 @@ COOKIE = "fermata_session"
 SESSION_SECONDS = 12 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
+
+BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token")
+API_KEY = APIKeyHeader(
+    name="x-api-key", auto_error=False, scheme_name="apiKey", description="The same token"
+)
+"""How a token travels, for OpenAPI: as route dependencies these state it and check nothing."""
 
 _HOW = "Send `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`."
 

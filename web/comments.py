@@ -38,7 +38,9 @@ class CommandError:
 
 def parse_comment(body: str) -> list[Command | CommandError]:
     """The commands of a comment in their order, and errors where one was misspelt. Never raises."""
-    text = body.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    # half a surrogate pair, as a badly decoded stdin holds it, is no text
+    text = body.encode("utf-8", "replace").decode()
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
     found: list[Command | CommandError] = []
     # most comments hold no command: leave them before the Markdown parser is asked
     if not any(_WORD.match(line) for line in text.split("\n")):

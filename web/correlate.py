@@ -6,7 +6,6 @@ this only finds out which change an event is about.
 
 from __future__ import annotations
 
-import re
 from typing import Any, assert_never
 
 from domain.digest import digest_of_bytes
@@ -14,9 +13,7 @@ from domain.event import (
     Actor,
     AlertGroup,
     CheckResult,
-    Command,
     Commanded,
-    CommandName,
     Event,
     EventBody,
     PullRequestChanged,
@@ -25,17 +22,14 @@ from domain.event import (
     Unhandled,
 )
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
-from domain.service import Catalogue, Environment, Service
+from domain.service import Catalogue, Service
+from web.commanded import commands
 from web.problems import nearest, shown
 
 ALERTMANAGER = Actor(login="alertmanager", is_bot=True)
 
 MAX_ALERTS_TOLD = 20
 """Alerts of a group that travel in a signal; the event keeps all."""
-
-_RUN_PREFIX = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-?[0-9a-f-]{0,27}", re.IGNORECASE)
-_COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-_FINISHED_TOO = frozenset({CommandName.RETRY, CommandName.OVERRIDE})
 
 
 def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
@@ -50,9 +44,7 @@ def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
         case CheckResult() as body:
             return (_foreign(body.repo, catalogue) or _check_result(body),)
         case Commanded() as body:
-            return tuple(_command(one, body, event, catalogue) for one in body.commands) or (
-                Ignore(reason="no command was given"),
-            )
+            return commands(body, event, catalogue) or (Ignore(reason="no command was given"),)
         case AlertGroup() as body:
             return _alert(body, catalogue)
         case Unhandled() as body:
@@ -181,137 +173,6 @@ def _check_result(body: CheckResult) -> SendSignal:
         kind="ci_result",
         payload=body.model_dump(mode="json", exclude={"kind"}),
     )
-
-
-def _command(command: Command, body: Commanded, event: Event, catalogue: Catalogue) -> Intake:
-    match command.name:
-        case CommandName.DEPLOY:
-            return _deploy(command, body, event, catalogue)
-        case CommandName.ROLLBACK:
-            return _rollback(command, body, event, catalogue)
-        case (
-            CommandName.APPROVE
-            | CommandName.REJECT
-            | CommandName.HOLD
-            | CommandName.RESUME
-            | CommandName.RETRY
-            | CommandName.CANCEL
-            | CommandName.OVERRIDE
-        ):
-            return _tell(command, body)
-        case _:
-            assert_never(command.name)
-
-
-def _deploy(command: Command, body: Commanded, event: Event, catalogue: Catalogue) -> Intake:
-    usage = "usage: /deploy SERVICE ENVIRONMENT [COMMIT]"
-    target = _target(command, body, catalogue, usage)
-    if isinstance(target, Ignore):
-        return target
-    service, environment = target
-    if len(command.args) > 3:
-        return Ignore(reason=f"/deploy was given more than it takes; {usage}")
-    sha = command.args[2] if len(command.args) == 3 else None
-    if sha is not None and not _COMMIT.fullmatch(sha):
-        return Ignore(reason=f"{shown(sha)} is not a commit; {usage}")
-    place = f"{service.name}:{environment.name}"
-    return StartRun(
-        change_key=f"release:{place}:{sha or _occasion(body, event)}",
-        title=f"Deploy {service.name} to {environment.name}" + (f" at {sha[:12]}" if sha else ""),
-        goal="release",
-        author=body.author,
-        repo=service.repo,
-        number=body.number,
-        sha=sha,
-        # whoever asks for a deploy means it, also when this commit was deployed before
-        again=True,
-    )
-
-
-def _rollback(command: Command, body: Commanded, event: Event, catalogue: Catalogue) -> Intake:
-    target = _target(command, body, catalogue, "usage: /rollback SERVICE ENVIRONMENT [REASON…]")
-    if isinstance(target, Ignore):
-        return target
-    service, environment = target
-    return StartRun(
-        change_key=f"rollback:{service.name}:{environment.name}:{event.delivery_id}",
-        title=f"Roll back {service.name} in {environment.name}",
-        goal="rollback",
-        author=body.author,
-        repo=service.repo,
-        number=body.number,
-    )
-
-
-def _occasion(body: Commanded, event: Event) -> str:
-    """What names a deploy without a commit: the comment that asked, or the delivery."""
-    if body.comment_id is None:
-        return f"@{event.delivery_id}"
-    return f"{body.repo}#{body.number}:{body.comment_id}"
-
-
-def _target(
-    command: Command, body: Commanded, catalogue: Catalogue, usage: str
-) -> tuple[Service, Environment] | Ignore:
-    """The service and environment that the first two arguments name, or why there is none.
-
-    A comment may only name services of its own repository: the rights of its author were given
-    there, and nowhere else.
-    """
-    if len(command.args) < 2:
-        return Ignore(reason=f"/{command.name.value} needs a service and an environment; {usage}")
-    wanted, place = command.args[:2]
-    service = catalogue.service(wanted)
-    if service is None:
-        names = [one.name for one in catalogue.services]
-        return Ignore(reason=f"no service {shown(wanted)}; {_or_all(wanted, names)}")
-    if body.repo is not None and body.repo.lower() != service.repo.lower():
-        return Ignore(reason=f"{service.name} is built from {service.repo}; give the command there")
-    environment = service.environment(place)
-    if environment is None:
-        names = [one.name for one in service.environments]
-        return Ignore(
-            reason=f"{service.name} has no environment {shown(place)}; {_or_all(place, names)}"
-        )
-    return service, environment
-
-
-def _or_all(wanted: str, names: list[str]) -> str:
-    """What was probably meant, or all that there is (at most ten)."""
-    meant = nearest(wanted, names)
-    if meant is not None:
-        return f"did you mean {meant}?"
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"there are {', '.join(names[:10])}{more}" if names else "there is none yet"
-
-
-def _tell(command: Command, body: Commanded) -> Intake:
-    run = command.args[0] if command.args and _RUN_PREFIX.fullmatch(command.args[0]) else None
-    if run is None and (body.repo is None or body.number is None):
-        name = command.name.value
-        return Ignore(reason=f"/{name} does not say which run is meant; write /{name} RUN …")
-    # a comment reaches runs of its own repository only, whatever run it names
-    address = Address(
-        run=run.lower() if run else None,
-        repo=body.repo,
-        number=body.number if run is None else None,
-        include_final=command.name in _FINISHED_TOO,
-    )
-    return SendSignal(address=address, kind=command.name.value, payload=_said(command, body, run))
-
-
-def _said(command: Command, body: Commanded, run: str | None) -> dict[str, Any]:
-    return {
-        "author": body.author.login,
-        "is_bot": body.author.is_bot,
-        "association": body.association,
-        "roles": list(body.roles),
-        "args": list(command.args),
-        "reason": " ".join(command.args[1:] if run else command.args),
-        "comment_id": body.comment_id,
-        "number": body.number,
-        "repo": body.repo,
-    }
 
 
 def _alert(group: AlertGroup, catalogue: Catalogue) -> tuple[Intake, ...]:

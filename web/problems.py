@@ -65,10 +65,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, answer_problem)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was most likely meant to be, or None when none is close."""
+def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The known word that `word` was most likely meant to be, or None when none is close.
+
+    `likeness` is difflib's ratio (0 to 1) that counts as close; long common prefixes want more.
+    """
     by_lower = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower()[:80], by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else None
 
 

@@ -112,6 +112,15 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves times as text: a wrong one then gets a line and a hint of our own."""
+
+    yaml_implicit_resolvers = {
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _raw_entries(text: str, file: str) -> list[tuple[int, Any]]:
     """(line, plain data) of each entry."""
     rows = [(n, row) for n, row in enumerate(text.splitlines(), 1) if row.strip()]
@@ -141,7 +150,8 @@ def _raw_entries(text: str, file: str) -> list[tuple[int, Any]]:
 def _yaml(text: str, file: str, offset: int) -> tuple[Any, Any]:
     """(node, data) of YAML text that begins `offset` lines down in the file."""
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        # _Loader is a SafeLoader
+        return yaml.compose(text, Loader=_Loader), yaml.load(text, Loader=_Loader)  # noqa: S506
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -149,9 +159,9 @@ def _yaml(text: str, file: str, offset: int) -> tuple[Any, Any]:
             file, line + offset, column, f"not valid YAML: {error.problem}", "check the indentation"
         )
         raise SourceError((problem,)) from None
-    except (yaml.YAMLError, ValueError):
-        # ValueError: a date like 2026-13-45
-        problem = SourceProblem(file, 1 + offset, 1, "not valid YAML", "check characters and dates")
+    except yaml.YAMLError:
+        # what has no place in the text: characters that YAML does not allow
+        problem = SourceProblem(file, 1 + offset, 1, "not valid YAML", "check for odd characters")
         raise SourceError((problem,)) from None
 
 
@@ -201,13 +211,12 @@ def _expires(raw: Mapping[str, Any]) -> datetime | str | None:
     A date without a time means the end of that day, a time without a zone means UTC.
     """
     value = raw.get("expires")
-    if isinstance(value, str):
-        try:
-            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-        except ValueError:
-            return "expires: 2027-01-31, or 2027-01-31T18:00:00Z"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    if isinstance(value, date):
-        return datetime.combine(value, clock_time.max, UTC)
-    return None if value is None else "expires: 2027-01-31, or 2027-01-31T18:00:00Z"
+    if value is None:
+        return None
+    try:
+        if len(str(value)) == 10:
+            return datetime.combine(date.fromisoformat(str(value)), clock_time.max, UTC)
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return "expires: 2027-01-31, or 2027-01-31T18:00:00Z"
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

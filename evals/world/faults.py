@@ -131,13 +131,9 @@ class FaultLayer:
             await self._app(scope, receive, send)
 
     async def _apply_then_cut(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
         async def swallow(message: Message) -> None:
-            nonlocal started
-            # A watch would stream for ever: its first line is the moment to cut.
-            if message["type"] == "http.response.body" and not started:
-                started = True
+            # The answer begins when the request has been applied; a watch would never end.
+            if message["type"] == "http.response.start":
                 await _abort(receive, send)
 
         await self._app(scope, receive, swallow)

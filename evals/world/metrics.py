@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -66,9 +67,9 @@ class PrometheusApp:
         params: dict[str, str] = dict(request.query_params)
         matches = request.query_params.getlist("match[]")
         if request.method == "POST":
-            form = await request.form()
-            params |= {k: v for k, v in form.items() if isinstance(v, str)}
-            matches += [v for v in form.getlist("match[]") if isinstance(v, str)]
+            form = parse_qs((await request.body()).decode("utf-8", "replace"))
+            params |= {name: values[-1] for name, values in form.items()}
+            matches += form.get("match[]", [])
         elif request.method != "GET":
             return PlainTextResponse("Method Not Allowed", 405)
         self._traffic.catch_up()

@@ -77,7 +77,7 @@ class RemoteWorld:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Read the cluster once, then listen. Raises the client's errors if it cannot be read."""
         configuration = Configuration()
-        await config.load_kube_config(
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=str(self._kubeconfig), client_configuration=configuration
         )
         self._client = ApiClient(configuration)
@@ -93,7 +93,7 @@ class RemoteWorld:
             self._task = None
         await self._server.stop()
         if self._client is not None:
-            await self._client.close()
+            await self._client.close()  # type: ignore[no-untyped-call]
             self._client = None
 
     @property
@@ -160,9 +160,7 @@ class RemoteWorld:
         path = _path(HTTPROUTE, route["metadata"]["namespace"])
         changed = {**route, "status": {"parents": parents}}
         try:
-            return await self._request(
-                "PUT", f"{path}/{route['metadata']['name']}/status", changed
-            )
+            return await self._request("PUT", f"{path}/{route['metadata']['name']}/status", changed)
         except ApiException as refusal:
             if refusal.status not in (404, 409):
                 raise
@@ -174,7 +172,7 @@ class RemoteWorld:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        request = self._client.param_serialize(
+        request = await self._client.param_serialize(
             method=method, resource_path=path, header_params=headers, body=body,
             auth_settings=["BearerToken"],
         )  # fmt: skip

@@ -26,7 +26,7 @@ class Rule(_Frozen):
 
 
 class Outage(_Frozen):
-    """A shared incident: all versions of the matching services suffer alike, on top of their own."""
+    """A shared incident: all versions of the matching services suffer it, on top of their own."""
 
     service: str = "*"
     namespace: str = "*"
@@ -60,7 +60,7 @@ class Scenario(_Frozen):
     """Factor on every service's request rate."""
     rules: tuple[Rule, ...] = ()
     outages: tuple[Outage, ...] = ()
-    crash: tuple[str, ...] = ("*crash*",)
+    crash: tuple[str, ...] = ("broken*", "*crash*")
     """Globs of image tags whose pods never become ready."""
     startup_seconds: float = Field(5.0, ge=0)
     """Simulated seconds from a pod's creation to its readiness."""

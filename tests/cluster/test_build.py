@@ -28,7 +28,7 @@ def test_no_go_on_path_is_exit_code_3_and_names_the_version(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert build.main([]) == 3
-    assert "no `go` on PATH: the test cluster is built with Go 1.26.0" in capsys.readouterr().err
+    assert "no `go` on PATH: the test cluster is built with Go 1." in capsys.readouterr().err
 
 
 def test_an_old_go_is_exit_code_3_and_names_both_versions(

@@ -10,7 +10,7 @@ import pytest
 
 from domain.action import K8sTraffic, Notify
 from domain.decision import Decision, MatchedRule, Outcome
-from domain.event import Actor, Event, Unhandled
+from domain.event import Event, Unhandled
 from domain.plan import RiskClass, Step
 from domain.run import RunState
 from domain.service import Target, Workload

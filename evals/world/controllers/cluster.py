@@ -78,9 +78,7 @@ class DisruptionBudgets:
 
     def all_keys(self) -> Iterable[Key]:
         """Every budget."""
-        return [
-            (b["metadata"]["namespace"], b["metadata"]["name"]) for b in self._api.select(PDB)
-        ]
+        return [(b["metadata"]["namespace"], b["metadata"]["name"]) for b in self._api.select(PDB)]
 
     def reconcile(self, key: Key) -> datetime | None:
         """Write expectedPods, currentHealthy, desiredHealthy and disruptionsAllowed."""
@@ -183,8 +181,7 @@ class Gateways:
     def all_keys(self) -> Iterable[Key]:
         """Every route."""
         return [
-            (r["metadata"]["namespace"], r["metadata"]["name"])
-            for r in self._api.select(HTTPROUTE)
+            (r["metadata"]["namespace"], r["metadata"]["name"]) for r in self._api.select(HTTPROUTE)
         ]
 
     def reconcile(self, key: Key) -> datetime | None:

@@ -67,8 +67,8 @@ class Runner:
 
     async def settle(self) -> None:
         """Return once no key is dirty: everything that does not need time has happened."""
-        while any(loop.dirty for loop in self._loops):
-            await asyncio.sleep(0)
+        while busy := [loop for loop in self._loops if loop.dirty]:
+            await busy[0].idle.wait()
 
 
 class _Loop:
@@ -79,10 +79,12 @@ class _Loop:
         self.timers: dict[Key, asyncio.Task[None]] = {}
         self._due: dict[Key, datetime] = {}
         self._wake = asyncio.Event()
+        self.idle = asyncio.Event()
 
     def mark(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self.dirty[key] = None
+            self.idle.clear()
             self._wake.set()
 
     async def run(self) -> None:
@@ -101,6 +103,7 @@ class _Loop:
                 self._schedule(key, due)
                 # Let requests in between two keys of a long list.
                 await asyncio.sleep(0)
+            self.idle.set()
 
     def _schedule(self, key: Key, due: datetime | None) -> None:
         if due is not None and self._due.get(key) == due and key in self.timers:

@@ -19,6 +19,7 @@ JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
+_SCALE = Kind("autoscaling", "v1", "Scale", "scales")
 _FIXED = ("uid", "creationTimestamp", "generation", "resourceVersion", "selfLink", "namespace")
 
 
@@ -73,7 +74,7 @@ class KubeApi:
             meta["name"] = meta["generateName"] + self._suffix()
         name = meta.get("name") or ""
         if meta.get("resourceVersion"):
-            raise errors.bad_request("resourceVersion should not be set on objects to be created")
+            raise errors.internal("resourceVersion should not be set on objects to be created")
         if kind.namespaced and self.store.get(NAMESPACE, "", namespace) is None:
             raise errors.not_found(NAMESPACE, namespace)
         for field in ("uid", "creationTimestamp", "generation", "managedFields", "selfLink"):
@@ -136,7 +137,7 @@ class KubeApi:
             obj = patch.strategic_merge(kind, target, body)
         else:
             accepted = [JSON_PATCH, MERGE, *([] if kind.custom else [STRATEGIC]), APPLY]
-            raise errors.unsupported_media_type(content_type, accepted)
+            raise errors.unsupported_media_type(accepted)
         self._decode(kind, namespace, obj)
         if obj["metadata"].get("name") != name:
             raise errors.bad_request("the name of an object cannot be changed")
@@ -171,9 +172,7 @@ class KubeApi:
             }  # fmt: skip
             if meta.get("resourceVersion"):
                 raise errors.not_found(kind, name)
-            merged = fields.apply(
-                kind, empty, config, manager, force=True, subresource="", now=now
-            )
+            merged = fields.apply(kind, empty, config, manager, force=True, subresource="", now=now)
             owned = merged["metadata"].pop("managedFields", None)
             obj = self.create(kind, namespace, merged, manager=manager, dry=True)
             # Ownership is what was applied, not what defaulting added.
@@ -201,6 +200,7 @@ class KubeApi:
         if meta.get("uid", old["uid"]) != old["uid"]:
             raise errors.conflict(
                 kind, name,
+                "StorageError: invalid object, Code: 4, AdditionalErrorMsg: "
                 f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
                 f"{old['uid']}",
             )  # fmt: skip
@@ -256,13 +256,16 @@ class KubeApi:
         live = self.get(kind, namespace, name)
         options = options or {}
         wanted = options.get("preconditions") or {}
-        for field, shown in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        for field, shown, why in (
+            ("uid", "UID", "deleted and then recreated"),
+            ("resourceVersion", "ResourceVersion", "modified"),
+        ):
             now = live["metadata"][field]
             if wanted.get(field, now) != now:
-                raise errors.conflict(
+                raise errors.precondition_failed(
                     kind, name,
-                    f"Precondition failed: {shown} in precondition: {wanted[field]}, "
-                    f"{shown} in object meta: {now}",
+                    f"the {shown} in the precondition ({wanted[field]}) does not match the "
+                    f"{shown} in record ({now}). The object might have been {why}",
                 )  # fmt: skip
         if dry:
             return live
@@ -299,7 +302,7 @@ class KubeApi:
         wanted = obj["spec"]["selector"].get("matchLabels") or {}
         return {
             "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta,
-            "spec": {"replicas": obj["spec"]["replicas"]},
+            "spec": {"replicas": obj["spec"]["replicas"]} if obj["spec"]["replicas"] else {},
             "status": {
                 "replicas": (obj.get("status") or {}).get("replicas", 0),
                 "selector": ",".join(f"{k}={v}" for k, v in sorted(wanted.items())),
@@ -315,9 +318,13 @@ class KubeApi:
         replicas = (scale.get("spec") or {}).get("replicas", 0)
         if not isinstance(replicas, int):
             raise errors.bad_request(
-                "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal into "
+                'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal into '
                 "Go struct field ScaleSpec.spec.replicas of type int32"
             )
+        if replicas < 0:
+            detail = "must be greater than or equal to 0"
+            cause = errors.Cause("spec.replicas", "Invalid value", detail, replicas)
+            raise errors.invalid(_SCALE, name, [cause])
         obj = clone(live)
         obj["spec"]["replicas"] = replicas
         obj["metadata"]["resourceVersion"] = (scale.get("metadata") or {}).get("resourceVersion")
@@ -331,6 +338,14 @@ class KubeApi:
     def _decode(self, kind: Kind, namespace: str, obj: Obj) -> None:
         if not isinstance(obj, dict):
             raise errors.bad_request("the body is not an object")
+        for field in ("apiVersion", "kind") if kind.custom else ():
+            # Kinds from CRDs have no Go type to guess these from.
+            if not obj.get(field):
+                shown = field if field == "apiVersion" else "Kind"
+                raise errors.bad_request(
+                    f"the object provided is unrecognized (must be of type {kind.kind}): "
+                    f"Object '{shown}' is missing"
+                )
         given = obj.setdefault("apiVersion", kind.api_version)
         if given != kind.api_version:
             raise errors.bad_request(
@@ -341,7 +356,7 @@ class KubeApi:
         if name != kind.kind:
             raise errors.bad_request(
                 f'{name} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-                f"no kind \"{name}\" is registered for this resource"
+                f'no kind "{name}" is registered for this resource'
             )
         if obj.get("metadata") is None:
             obj["metadata"] = {}
@@ -350,8 +365,8 @@ class KubeApi:
             obj["metadata"].pop("namespace", None)
         elif obj["metadata"].setdefault("namespace", namespace) != namespace:
             raise errors.bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the "
-                f"request ({obj['metadata']['namespace']} != {namespace})"
+                "the namespace of the provided object does not match the namespace sent on the "
+                "request"
             )
 
     def _admit(self, kind: Kind, obj: Obj, old: Obj | None) -> None:

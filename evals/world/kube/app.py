@@ -127,9 +127,7 @@ class KubeApp:
             if not isinstance(body, dict):
                 raise errors.bad_request("the body is not an object")
             if sub == "scale":
-                scaled = self.api.set_scale(
-                    kind, namespace, name, body, manager=manager, dry=dry
-                )
+                scaled = self.api.set_scale(kind, namespace, name, body, manager=manager, dry=dry)
                 return JSONResponse(scaled)
             return JSONResponse(
                 self.api.update(
@@ -138,14 +136,14 @@ class KubeApp:
             )
         if request.method == "PATCH":
             return await self._patch(request, target, manager, dry)
-        raise errors.method_not_allowed(kind)
+        raise errors.method_not_allowed()
 
     async def _patch(self, request: Request, target: Target, manager: str, dry: bool) -> Response:
         kind, name, sub = target.kind, target.name, target.subresource
         namespace = target.namespace or ""
         media = _media_type(request)
         if media not in (MERGE, JSON_PATCH, STRATEGIC, APPLY):
-            raise errors.unsupported_media_type(media, [JSON_PATCH, MERGE, STRATEGIC, APPLY])
+            raise errors.unsupported_media_type([JSON_PATCH, MERGE, STRATEGIC, APPLY])
         body = await _body(request, media)
         if media == APPLY and not request.query_params.get("fieldManager"):
             # The kind of the complaint is PatchOptions, whatever the object.
@@ -154,7 +152,7 @@ class KubeApp:
             raise errors.invalid(options, "", [cause])
         if sub == "scale":
             if not isinstance(body, dict) or media not in (MERGE, STRATEGIC):
-                raise errors.unsupported_media_type(media, [MERGE, STRATEGIC])
+                raise errors.unsupported_media_type([MERGE, STRATEGIC])
             scaled = self.api.set_scale(kind, namespace, name, body, manager=manager, dry=dry)
             return JSONResponse(scaled)
         force = request.query_params.get("force") in ("true", "1", "True")
@@ -168,7 +166,7 @@ class KubeApp:
         kind, namespace, query = target.kind, target.namespace, request.query_params
         if request.method == "POST":
             if kind.namespaced and namespace is None:
-                raise errors.method_not_allowed(kind)
+                raise errors.method_not_allowed()
             body = await _body(request, _media_type(request) or "application/json")
             if not isinstance(body, dict):
                 raise errors.bad_request("the body is not an object")
@@ -192,7 +190,7 @@ class KubeApp:
                     options=options if isinstance(options, dict) else None, dry=_dry(request),
                 )  # fmt: skip
             return JSONResponse(self._page(kind, found, None, None))
-        raise errors.method_not_allowed(kind)
+        raise errors.method_not_allowed()
 
     def _page(self, kind: Kind, found: list[Obj], limit: str | None, token: str | None) -> Obj:
         meta: Obj = {"resourceVersion": str(self.api.store.version)}
@@ -210,6 +208,9 @@ class KubeApp:
             meta["continue"] = base64.urlsafe_b64encode(key.encode()).decode()
             meta["remainingItemCount"] = len(found) - most
             found = found[:most]
+        if not kind.custom:
+            # Go's typed lists do not repeat the type in their items; lists of CRD kinds do.
+            found = [{k: v for k, v in o.items() if k not in ("kind", "apiVersion")} for o in found]
         return {
             "kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta,
             "items": found,
@@ -222,7 +223,10 @@ class KubeApp:
         query = request.query_params
         raw = query.get("resourceVersion", "")
         if raw and not raw.isdigit():
-            raise errors.bad_request(f"invalid resource version: {raw!r}")
+            raise errors.internal(
+                f'resourceVersion: Invalid value: "{raw}": strconv.ParseUint: parsing "{raw}": '
+                "invalid syntax"
+            )
         timeout = query.get("timeoutSeconds", "")
         seconds = float(timeout) if timeout.isdigit() and int(timeout) else 3600.0
         start = int(raw or 0)
@@ -316,7 +320,12 @@ def _manager(request: Request) -> str:
 def _dry(request: Request) -> bool:
     given = request.query_params.get("dryRun", "")
     if given not in ("", "All"):
-        raise errors.bad_request(f'invalid dryRun value "{given}": supported values: "All"')
+        verb = {"POST": "Create", "DELETE": "Delete", "PATCH": "Patch"}.get(
+            request.method, "Update"
+        )
+        options = Kind("meta.k8s.io", "v1", f"{verb}Options", "options")
+        cause = errors.Cause("dryRun", "Unsupported value", 'supported values: "All"', [given])
+        raise errors.invalid(options, "", [cause])
     return given == "All"
 
 
@@ -325,15 +334,21 @@ async def _body(request: Request, media: str, *, optional: bool = False) -> Any:
     if not raw.strip():
         if optional:
             return None
-        raise errors.bad_request("the request body is empty")
+        raise errors.bad_request(
+            "the object provided is unrecognized: couldn't get version/kind; json parse error: "
+            "unexpected end of JSON input (<empty>)"
+        )
     is_yaml = media in (APPLY, "application/yaml")
     if not is_yaml and not media.endswith("json"):
-        raise errors.unsupported_media_type(media, ["application/json", "application/yaml"])
+        raise errors.unsupported_media_type(["application/json", "application/yaml"])
     try:
         return json.loads(raw)
     except ValueError as broken:
         if not is_yaml:
-            raise errors.bad_request(f"couldn't parse the body as JSON: {broken}") from None
+            raise errors.bad_request(
+                "the object provided is unrecognized: couldn't get version/kind; json parse "
+                f"error: {broken}"
+            ) from None
     try:
         return yaml.safe_load(raw)
     except yaml.YAMLError as broken:

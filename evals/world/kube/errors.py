@@ -47,7 +47,9 @@ class ApiError(Exception):
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         }  # fmt: skip
-        if self.details:
+        if not self.reason:
+            del body["reason"]
+        if self.details is not None:
             body["details"] = self.details
         return body
 
@@ -72,6 +74,8 @@ class Cause:
 
 def _details(kind: Kind, name: str) -> Obj:
     details: Obj = {"name": name, "kind": kind.plural}
+    if not name:
+        del details["name"]
     if kind.group:
         details["group"] = kind.group
     return details
@@ -109,7 +113,7 @@ def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> ApiError:
     parts = [f"{c.field}: {c.text}" for c in causes]
     text = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
     details: Obj = {
-        "name": name,
+        **({"name": name} if name else {}),
         "kind": kind.kind,
         "causes": [{"reason": CAUSES[c.kind], "message": c.text, "field": c.field} for c in causes],
     }
@@ -120,22 +124,32 @@ def invalid(kind: Kind, name: str, causes: Sequence[Cause]) -> ApiError:
 
 
 def apply_conflict(clashes: Sequence[tuple[str, str]]) -> ApiError:
-    """409 from server-side apply: `clashes` are (manager, field) pairs."""
-    owners = sorted({manager for manager, _ in clashes})
-    named = ", ".join(f'conflict with "{m}": {f}' for m, f in clashes)
-    if len(clashes) > 1:
-        shown = "; ".join(
-            f'conflicts with "{o}": ' + ", ".join(f"{f}" for m, f in clashes if m == o)
-            for o in owners
-        )
-        named = shown
-    plural = "s" if len(clashes) > 1 else ""
+    """409 from server-side apply: `clashes` are (owner as shown, field) pairs."""
     causes = [
-        {"reason": "FieldManagerConflict", "message": f'conflict with "{m}"', "field": f}
-        for m, f in clashes
+        {"reason": "FieldManagerConflict", "message": f"conflict with {owner}", "field": field}
+        for owner, field in clashes
     ]
-    text = f"Apply failed with {len(clashes)} conflict{plural}: {named}"
+    if len(clashes) == 1:
+        ((owner, field),) = clashes
+        text = f"Apply failed with 1 conflict: conflict with {owner}: {field}"
+    else:
+        text = f"Apply failed with {len(clashes)} conflicts: " + "\n".join(
+            f"conflicts with {shown}:" + "".join(f"\n- {f}" for o, f in clashes if o == shown)
+            for shown in dict.fromkeys(owner for owner, _ in clashes)
+        )
     return ApiError(409, "Conflict", text, details={"causes": causes})
+
+
+def precondition_failed(kind: Kind, name: str, why: str) -> ApiError:
+    """409: a deletion's precondition does not hold. Names the kind, unlike other conflicts."""
+    text = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}'
+    details = {**_details(kind, name), "kind": kind.kind}
+    return ApiError(409, "Conflict", text, details=details)
+
+
+def internal(message: str) -> ApiError:
+    """500 without a reason: what the real server makes of some errors that are the client's."""
+    return ApiError(500, "", message)
 
 
 def bad_request(message: str) -> ApiError:
@@ -143,12 +157,10 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
-def rejected(detail: str) -> ApiError:
+def rejected() -> ApiError:
     """422: a JSON patch that does not apply, in the server's own unspecific words."""
-    return ApiError(
-        422, "Invalid", "the server rejected our request due to an error in our request",
-        details={"causes": [{"reason": "UnexpectedServerResponse", "message": detail}]},
-    )  # fmt: skip
+    message = "the server rejected our request due to an error in our request"
+    return ApiError(422, "Invalid", message, details={})
 
 
 def unauthorized() -> ApiError:
@@ -156,21 +168,19 @@ def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized", "Unauthorized")
 
 
-def method_not_allowed(kind: Kind | None) -> ApiError:
+def method_not_allowed() -> ApiError:
     """405: the resource is there but not with this verb."""
-    return ApiError(
-        405, "MethodNotAllowed", "the server does not allow this method on the requested resource",
-        details={"kind": kind.plural} if kind else {},
-    )  # fmt: skip
+    message = "the server does not allow this method on the requested resource"
+    return ApiError(405, "MethodNotAllowed", message, details={})
 
 
-def unsupported_media_type(given: str, accepted: Sequence[str]) -> ApiError:
+def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
     """415: the body is in a format that the resource does not take."""
     text = (
         "the body of the request was in an unknown format - "
         f"accepted media types include: {', '.join(accepted)}"
     )
-    return ApiError(415, "UnsupportedMediaType", text, details={"causes": [{"message": given}]})
+    return ApiError(415, "UnsupportedMediaType", text)
 
 
 def expired(asked: int, oldest: int) -> ApiError:

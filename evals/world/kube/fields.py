@@ -23,7 +23,7 @@ _UNOWNED = {
     ("f:metadata", "f:uid"), ("f:metadata", "f:resourceVersion"), ("f:metadata", "f:generation"),
     ("f:metadata", "f:creationTimestamp"), ("f:metadata", "f:generateName"),
 }  # fmt: skip
-_ATOMIC_MAPS = ("selector", "nodeSelector")
+_ATOMIC_MAPS = ("selector", "nodeSelector", "involvedObject")
 _SETS = ("finalizers",)
 
 
@@ -175,7 +175,7 @@ def apply(
     )  # fmt: skip
     others = [m for m in managers if m is not mine]
     differing = {f for f, v in wanted.items() if f not in present or present[f] != v}
-    clashes = [(m.name, _dotted(f)) for m in others for f in sorted(m.owned & differing)]
+    clashes = [(_shown(m), _dotted(f)) for m in others for f in sorted(m.owned & differing)]
     if clashes and not force:
         raise apply_conflict(clashes)
     for m in others:
@@ -193,6 +193,13 @@ def apply(
         mine.owned, mine.time = set(wanted), now
     write_managers(merged, managers)
     return merged  # type: ignore[no-any-return]
+
+
+def _shown(manager: Manager) -> str:
+    out = f'"{manager.name}"'
+    if manager.subresource:
+        out += f' with subresource "{manager.subresource}"'
+    return out + (f" using {manager.api_version}" if manager.operation == "Update" else "")
 
 
 def _dotted(field: Field) -> str:

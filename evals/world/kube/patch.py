@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evals.world.kube.errors import bad_request, rejected
+from evals.world.kube.errors import bad_request, internal, rejected
 from evals.world.kube.kinds import Kind, Obj, clone
 
 _BY_NAME = (
@@ -51,14 +51,17 @@ def json_merge(target: Any, patch: Any) -> Any:
 def json_patch(target: Obj, operations: Any) -> Obj:
     """RFC 6902 on a copy. Raises 400 for a malformed patch, 422 for one that does not apply."""
     if not isinstance(operations, list):
-        raise bad_request("error decoding patch: json: cannot unmarshal into jsonpatch.Patch")
+        raise bad_request(
+            "error decoding patch: json: cannot unmarshal object into Go value of type "
+            "[]handlers.jsonPatchOp"
+        )
     result: Any = clone(target)
     for step in operations:
         if not isinstance(step, dict) or "op" not in step or not isinstance(step.get("path"), str):
             raise bad_request("error decoding patch: each operation needs op and path")
         result = _operate(result, step)
     if not isinstance(result, dict):
-        raise rejected("the patched document is not an object")
+        raise rejected()
     return result
 
 
@@ -82,7 +85,7 @@ def _operate(doc: Any, step: Obj) -> Any:
             return _add(doc, path, clone(_find(doc, _pointer(str(step.get("from"))))))
         case "test":
             if _find(doc, _pointer(path)) != step["value"]:
-                raise rejected(f"testing value {path} failed")
+                raise rejected()
             return doc
     raise bad_request(f"error decoding patch: unexpected kind: {op}")
 
@@ -91,7 +94,7 @@ def _pointer(path: str) -> list[str]:
     if path == "":
         return []
     if not path.startswith("/"):
-        raise rejected(f"{path!r} is not a JSON pointer")
+        raise rejected()
     return [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
 
 
@@ -102,7 +105,7 @@ def _find(doc: Any, parts: list[str]) -> Any:
         elif isinstance(doc, list) and part.isdigit() and int(part) < len(doc):
             doc = doc[int(part)]
         else:
-            raise rejected(f"missing path: {'/'.join(parts)}")
+            raise rejected()
     return doc
 
 
@@ -118,14 +121,14 @@ def _add(doc: Any, path: str, value: Any) -> Any:
     elif isinstance(parent, list) and last.isdigit() and int(last) <= len(parent):
         parent.insert(int(last), value)
     else:
-        raise rejected(f"doc is missing path: {path}")
+        raise rejected()
     return doc
 
 
 def _remove(doc: Any, path: str) -> tuple[Any, Any]:
     parts = _pointer(path)
     if not parts:
-        raise rejected("cannot remove the whole document")
+        raise rejected()
     value, parent, last = _find(doc, parts), _find(doc, parts[:-1]), parts[-1]
     del parent[int(last) if isinstance(parent, list) else last]
     return doc, value
@@ -135,8 +138,8 @@ def strategic_merge(kind: Kind, target: Any, patch: Obj, path: tuple[str, ...] =
     """Kubernetes' strategic merge: like a merge patch, but keyed lists merge item by item.
 
     Understands `$patch: delete|replace`, `$deleteFromPrimitiveList/<field>`, `$retainKeys` and
-    `$setElementOrder/<field>` (which orders the keyed lists). Raises 400 for an item without its
-    merge key.
+    `$setElementOrder/<field>` (which orders the keyed lists). Raises 500,
+    as the real server does, for an item without its merge key.
     """
     if patch.get("$patch") == "replace":
         return clone({k: v for k, v in patch.items() if k != "$patch"})  # type: ignore[no-any-return]
@@ -185,9 +188,7 @@ def _merge_items(
     result = list(target)
     for item in patch:
         if not isinstance(item, dict) or key not in item:
-            raise bad_request(
-                f"map: {item} does not contain declared merge key: {key}"
-            )
+            raise internal(f"map: {item} does not contain declared merge key: {key}")
         at = next((i for i, old in enumerate(result) if old.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
             if at is not None:

@@ -41,6 +41,11 @@ _SUBDOMAIN_HELP = (
     "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
     "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
+_LABEL_HELP = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or "
+    "'12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
 _IMMUTABLE = "field is immutable"
 _WORKLOADS = (DEPLOYMENT, REPLICASET)
 
@@ -272,7 +277,7 @@ def _metadata(kind: Kind, obj: Obj) -> list[Cause]:
         causes.append(Cause("metadata.name", "Invalid value", _SUBDOMAIN_HELP, name))
     for value in (meta.get("labels") or {}).values():
         if len(value) > 63 or not _LABEL_VALUE.fullmatch(value):
-            detail = "a valid label must be an empty string or consist of alphanumeric characters"
+            detail = _LABEL_HELP
             causes.append(Cause("metadata.labels", "Invalid value", detail, value))
     return causes
 
@@ -286,6 +291,8 @@ def _workload(kind: Kind, spec: Obj, old: Obj | None) -> list[Cause]:
     labels = (template.get("metadata") or {}).get("labels") or {}
     if not selector:
         causes.append(Cause("spec.selector", "Required value"))
+        detail = "`selector` does not match template `labels`"
+        causes.append(Cause("spec.template.metadata.labels", "Invalid value", detail, labels))
     elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
         detail = "empty selector is invalid for deployment"
         causes.append(Cause("spec.selector", "Invalid value", detail, selector))

@@ -30,11 +30,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 def labels_test(selector: str) -> Test:
     """Compile a `labelSelector` parameter. Raises 400 when it cannot be parsed."""
-    tests = [_term(term, selector) for term in _SPLIT.split(selector) if term.strip()]
+    tests = [_term(term) for term in _SPLIT.split(selector) if term.strip()]
     return lambda labels: all(test(labels) for test in tests)
 
 
-def _term(term: str, whole: str) -> Test:
+def _term(term: str) -> Test:
     if found := _SET.match(term):
         key, values = found["key"], {v.strip() for v in found["values"].split(",")}
         if found["op"] == "in":
@@ -50,7 +50,10 @@ def _term(term: str, whole: str) -> Test:
         if found["absent"]:
             return lambda labels: key not in labels
         return lambda labels: key in labels
-    raise bad_request(f"unable to parse requirement: found {term.strip()!r} in {whole!r}")
+    odd = term.split()[1] if len(term.split()) > 1 else term.strip()
+    raise bad_request(
+        f"unable to parse requirement: found '{odd}', expected: in, notin, =, ==, !=, gt, lt"
+    )
 
 
 def spec_matches(selector: Obj | None, labels: Mapping[str, str]) -> bool:
@@ -84,10 +87,11 @@ def fields_test(kind: Kind, selector: str) -> Callable[[Obj], bool]:
         if not found:
             raise bad_request(f"invalid selector: {selector!r}; can't understand {term!r}")
         if found["key"] not in allowed:
+            if kind.kind in FIELDS:
+                raise bad_request(f"field label not supported: {found['key']}")
             raise bad_request(
-                f'Unable to find "{kind.api_version}, Resource={kind.plural}" that match label '
-                f'selector "", field selector "{selector}": field label not supported: '
-                f"{found['key']}"
+                f'"{found["key"]}" is not a known field selector: only "metadata.name", '
+                '"metadata.namespace"'
             )
         terms.append((found["key"], found["value"], found["op"] != "!="))
     return lambda obj: all((_field(obj, k) == v) is equal for k, v, equal in terms)

@@ -78,9 +78,7 @@ def evaluate(expr: Expr, source: Source, at: float) -> Value:
         case Aggregate():
             return _aggregate(expr, _vector(evaluate(expr.expr, source, at)))
         case Binary():
-            return _binary(
-                expr, evaluate(expr.lhs, source, at), evaluate(expr.rhs, source, at)
-            )
+            return _binary(expr, evaluate(expr.lhs, source, at), evaluate(expr.rhs, source, at))
         case Call():
             return _call(expr, source, at)
 
@@ -198,7 +196,7 @@ _MAPPED: dict[str, Callable[[float], float]] = {
 def _call(expr: Call, source: Source, at: float) -> Value:
     name = expr.function
     if name == "time":
-        return at
+        return float(at)
     if name in _OVER_TIME or name in ("rate", "increase", "delta"):
         return _over_range(name, expr.args[0], source, at)
     args = [evaluate(arg, source, at) for arg in expr.args]
@@ -227,15 +225,14 @@ def _call(expr: Call, source: Source, at: float) -> Value:
 
 
 def _over_range(name: str, arg: Expr, source: Source, at: float) -> list[Sample]:
-    assert isinstance(arg, Selector) and arg.range is not None
+    assert isinstance(arg, Selector)
+    assert arg.range is not None
     end = at - arg.offset
     start = end - arg.range
     out = []
     for labels, points in _range(arg, source, at):
         if name in ("rate", "increase", "delta"):
-            value = _extrapolated(
-                points, start, end, counter=name != "delta", rate=name == "rate"
-            )
+            value = _extrapolated(points, start, end, counter=name != "delta", rate=name == "rate")
         else:
             value = _OVER_TIME[name](points)
         if value is not None:
@@ -445,4 +442,3 @@ def _set_operation(expr: Binary, left: list[Sample], right: list[Sample]) -> lis
 
 def _shown(labels: Labels) -> str:
     return "{" + ", ".join(f'{k}="{v}"' for k, v in labels) + "}"
-

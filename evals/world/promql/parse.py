@@ -11,6 +11,7 @@ PRECEDENCE = {
     "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3,
     "+": 4, "-": 4, "*": 5, "/": 5, "%": 5, "^": 6,
 }  # fmt: skip
+_TYPE_NAMES = {"vector": "instant vector", "matrix": "range vector"}
 COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 
@@ -307,8 +308,14 @@ class _Parser:
     def _aggregate(self, op: str) -> Expr:
         grouping = self._grouping()
         self._expect("(", "aggregation")
+        at = self._token.at
         expr = self.expression(0)
         self._expect(")", "aggregation")
+        if (given := type_of(expr)) != "vector":
+            raise PromQLError(
+                f"1:{at + 1}: parse error: expected type instant vector in aggregation "
+                f"expression, got {_TYPE_NAMES.get(given, given)}"
+            )
         labels, without = grouping or self._grouping() or ((), False)
         return Aggregate(op, expr, labels, without)
 
@@ -358,9 +365,7 @@ class _Parser:
 def _unquote(text: str) -> str:
     if text[0] == "`":
         return text[1:-1]
-    return re.sub(
-        r"\\(.)", lambda m: _ESCAPES.get(m[1], "\\" + m[1]), text[1:-1]
-    )
+    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], "\\" + m[1]), text[1:-1])
 
 
 SIGNATURES: dict[str, tuple[str, ...]] = {
@@ -404,13 +409,12 @@ def _check_call(name: str, args: list[Expr], at: int) -> None:
             f'1:{at + 1}: parse error: expected {least} argument(s) in call to "{name}", '
             f"got {len(args)}"
         )
-    names = {"vector": "instant vector", "matrix": "range vector"}
     for kind, arg in zip(wanted, args, strict=False):
         kind, given = kind.rstrip("?"), type_of(arg)
         if kind != given:
             raise PromQLError(
-                f"1:{at + 1}: parse error: expected type {names.get(kind, kind)} in call to "
-                f'function "{name}", got {names.get(given, given)}'
+                f"1:{at + 1}: parse error: expected type {_TYPE_NAMES.get(kind, kind)} in call to "
+                f'function "{name}", got {_TYPE_NAMES.get(given, given)}'
             )
 
 

@@ -1,0 +1,58 @@
+"""What all tests share: naming what this machine lacks, at the end of the run."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+
+HOW_TO_GET = {
+    "prometheus": "apt-get install prometheus",
+    "alertmanager": "apt-get install prometheus-alertmanager",
+    "prometheus-alertmanager": "apt-get install prometheus-alertmanager",
+    "redis-server": "apt-get install redis-server",
+    "chromium": "apt-get install chromium",
+    "npm": "install Node.js with npm",
+}
+_SKIPPED: dict[str, list[str]] = defaultdict(list)
+
+
+@pytest.fixture(scope="session")
+def lacks() -> Callable[[str, str], None]:
+    """Call `lacks(what, how_to_get_it)` to end a test that this machine cannot run."""
+
+    def end(what: str, how: str) -> None:
+        pytest.skip(f"{what} is missing: {how}")
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def program(lacks: Callable[[str, str], None]) -> Callable[[str], str]:
+    """Path of a program; ends the test, named at the end of the run, when it is not there."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            lacks(name, HOW_TO_GET.get(name, f"put {name} on PATH"))
+            raise AssertionError("unreachable")
+        return path
+
+    return find
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _SKIPPED[report.longrepr[2].removeprefix("Skipped: ")].append(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name everything that did not run, and how to make it run."""
+    if not _SKIPPED:
+        terminalreporter.write_line("Nothing was missing on this machine: every test ran.")
+        return
+    terminalreporter.section("not run on this machine")
+    for reason, tests in sorted(_SKIPPED.items()):
+        terminalreporter.write_line(f"{reason} ({len(tests)} tests, first: {tests[0]})")

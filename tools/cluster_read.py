@@ -1,0 +1,106 @@
+"""Looks at a target's Deployments and route. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.errors import Permanent, Temporary
+from domain.service import Target
+from domain.workload import TrackState, WorkloadState
+from tools.cluster_client import DEPLOYMENT, HTTPROUTE, POD, ClusterClient
+from tools.cluster_errors import Json
+from tools.cluster_objects import canary_name, image_of, is_owned, replicas
+from tools.cluster_route import route_state
+
+
+@dataclass(frozen=True)
+class KubernetesReader:
+    """`ClusterReader` on the Kubernetes API.
+
+    `require_route_status` False counts a route as accepted when no gateway has written a status at
+    all: for clusters whose gateway writes none.
+    """
+
+    client: ClusterClient
+    require_route_status: bool = True
+
+    async def workload(self, target: Target) -> WorkloadState:
+        """The target's Deployments and route; None for what does not exist.
+
+        Raises Permanent when an object is there but the catalogue does not fit it (no such
+        container), or when the cluster may not be read.
+        """
+        where, names = target.namespace, target.workload
+        stable = await self.client.get(DEPLOYMENT, where, names.deployment)
+        canary = await self.client.get(DEPLOYMENT, where, canary_name(target))
+        route = await self.client.get(HTTPROUTE, where, names.route) if names.route else None
+        return WorkloadState(
+            stable=await self._track(stable, target) if stable else None,
+            canary=await self._track(canary, target) if canary else None,
+            route=route_state(route, target, needs_status=self.require_route_status)
+            if route
+            else None,
+        )
+
+    async def _track(self, deployment: Json, target: Target) -> TrackState:
+        status = deployment.get("status") or {}
+        observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        # A condition of an older generation says nothing of this one.
+        stalled = _stalled(status) if observed else ""
+        if stalled and (why := await self._pods_reason(deployment)):
+            stalled = f"{stalled}; {why}"
+        return TrackState(
+            name=deployment["metadata"]["name"],
+            image=image_of(deployment, target),
+            desired=replicas(deployment),
+            updated=status.get("updatedReplicas", 0),
+            available=status.get("availableReplicas", 0),
+            total=status.get("replicas", 0),
+            observed=observed,
+            stalled=stalled,
+            owned=is_owned(deployment),
+        )
+
+    async def _pods_reason(self, deployment: Json) -> str:
+        """Why its pods do not run, in the kubelet's or the scheduler's words; '' when unknown."""
+        selector = deployment["spec"]["selector"].get("matchLabels") or {}
+        labels = ",".join(f"{key}={value}" for key, value in selector.items())
+        if not labels:
+            return ""
+        try:
+            pods = await self.client.items(POD, deployment["metadata"]["namespace"], labels)
+        except (Permanent, Temporary):
+            # An account that may not list pods still learns that the roll-out is stalled.
+            return ""
+        return next((reason for pod in pods if (reason := pod_reason(pod))), "")
+
+
+def pod_reason(pod: Json) -> str:
+    """What keeps a pod from being ready (`ImagePullBackOff: ...`, `Unschedulable: ...`), or ''."""
+    status = pod.get("status") or {}
+    name = pod["metadata"]["name"]
+    containers = [
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    ]
+    for container in containers:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return _worded(name, waiting["reason"], waiting.get("message"))
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return _worded(name, condition.get("reason") or "", condition.get("message"))
+    return ""
+
+
+def _worded(pod: str, reason: str, message: str | None) -> str:
+    text = " ".join((message or "").split())[:200]
+    return f"pod {pod}: {reason}" + (f" ({text})" if text else "")
+
+
+def _stalled(status: Json) -> str:
+    for condition in status.get("conditions") or ():
+        late = condition.get("reason") == "ProgressDeadlineExceeded"
+        if condition["type"] == "Progressing" and condition["status"] == "False" and late:
+            return str(condition.get("message") or "its progress deadline is over")
+    return ""

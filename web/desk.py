@@ -1,0 +1,192 @@
+"""What the read API and the pages are handed: reads of the store, votes, signals, and who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+from uuid import UUID
+
+from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.clock import Clock, SystemClock
+from domain.event import CommandName, Event
+from domain.run import RunState
+from domain.service import Catalogue
+from store.records import ReleaseRow, RunDetail, RunRow
+from tools.toolbox import Backend
+from web.masking import mask
+from web.tokens import Principal
+
+Judge = Callable[[ApprovalRequest, Vote, str, datetime], str | None]
+"""`policy.votes.judge_vote`: why a vote is refused, or None."""
+
+
+class EventSeen(Protocol):
+    """A delivery with what became of it, as `store/queries.py` lists it."""
+
+    @property
+    def event(self) -> Event:
+        """The event, normalised."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """`accepted` or `ignored`."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it was ignored; '' when it was not."""
+        ...
+
+    @property
+    def run_ids(self) -> tuple[UUID, ...]:
+        """Runs it started or joined."""
+        ...
+
+
+class LockHeld(Protocol):
+    """A lock with who holds it and who stands in line."""
+
+    @property
+    def key(self) -> str:
+        """`service/environment`."""
+        ...
+
+    @property
+    def run_id(self) -> UUID:
+        """The run that holds it."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """That run's title."""
+        ...
+
+    @property
+    def since(self) -> datetime:
+        """Since when."""
+        ...
+
+    @property
+    def waiting(self) -> tuple[UUID, ...]:
+        """Runs in line, the next one first."""
+        ...
+
+
+class Reads(Protocol):
+    """Reads of the store (`store/queries.py`)."""
+
+    async def run_detail(self, run_id: UUID) -> RunDetail | None:
+        """Everything about one run."""
+        ...
+
+    async def list_runs(
+        self,
+        *,
+        state: RunState | None = None,
+        service: str | None = None,
+        repo: str | None = None,
+        limit: int = 50,
+        before: UUID | None = None,
+    ) -> list[RunRow]:
+        """Runs, newest first; `before` is the id of the last run of the page before."""
+        ...
+
+    async def find_run(self, prefix: str) -> list[UUID]:
+        """Ids of runs that begin with `prefix` (hex digits and dashes), at most a few."""
+        ...
+
+    async def counts_by_state(self) -> dict[RunState, int]:
+        """How many runs are in each state."""
+        ...
+
+    async def list_events(self, limit: int) -> Sequence[EventSeen]:
+        """Latest deliveries, newest first."""
+        ...
+
+
+class Votes(Protocol):
+    """Requests for approval (`store.approvals.Approvals`)."""
+
+    async def list(self, state: ApprovalState | None, limit: int) -> list[ApprovalRequest]:
+        """Requests in a state (None: all), newest first."""
+        ...
+
+    async def get(self, approval_id: UUID) -> ApprovalRequest | None:
+        """One request."""
+        ...
+
+    async def vote(
+        self,
+        approval_id: UUID,
+        vote: Vote,
+        digest: str,
+        judge: Callable[[ApprovalRequest, Vote, str], str | None],
+    ) -> tuple[ApprovalRequest, str | None]:
+        """Judge and record a vote in one transaction; (the request after it, refusal or None)."""
+        ...
+
+
+class LockReads(Protocol):
+    """Locks (`store.locks.Locks`)."""
+
+    async def list(self) -> Sequence[LockHeld]:
+        """All locks that are held."""
+        ...
+
+
+class ReleaseReads(Protocol):
+    """What was proven where (`store.releases.Releases`)."""
+
+    async def history(self, service: str, environment: str, limit: int) -> list[ReleaseRow]:
+        """Good and bad versions of a target, newest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """What telling a run led to. `run_id` is the run told, or the one that was started anew."""
+
+    run_id: UUID
+    status: Literal["signalled", "started"]
+
+
+class Tells(Protocol):
+    """Tells a run something on behalf of a person (`web.tells.EventTells`)."""
+
+    async def tell(
+        self, detail: RunDetail, kind: CommandName, principal: Principal, reason: str
+    ) -> Told:
+        """Record it and wake the run. Raises `Problem` when it makes no sense for the run."""
+        ...
+
+
+def _no_roles() -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything the read API and the pages work with."""
+
+    reads: Reads
+    votes: Votes
+    locks: LockReads
+    releases: ReleaseReads
+    tells: Tells
+    judge: Judge
+    catalogue: Callable[[], Catalogue]
+    backends: Callable[[], Sequence[Backend]]
+    clock: Clock
+    """Time of the world being operated: approvals and timers live in it."""
+    wall: Clock = field(default_factory=SystemClock)
+    """Real time: ages of rows."""
+    override_roles: Callable[[], tuple[str, ...]] = _no_roles
+    """Roles that may break the glass, from the policy; `admin` always may."""
+    mask: Callable[[str], str] = mask
+    """Takes secrets out of text before it is shown."""
+    docs: Path = Path("docs")
+    """Folder with the Markdown pages served at `/docs/`."""

@@ -1,0 +1,239 @@
+"""The shared way in: a verified, understood delivery is correlated, stored, hinted and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.background import BackgroundTask
+
+from domain.clock import Clock
+from domain.digest import digest_of_bytes
+from domain.event import (
+    AlertGroup,
+    CheckResult,
+    Commanded,
+    Event,
+    EventBody,
+    PullRequestChanged,
+    Pushed,
+    Tagged,
+    Unhandled,
+)
+from domain.intake import Ignore, Intake
+from domain.service import Catalogue
+from store.records import Receipt
+from web.auth import Gatekeeper, TokenBook
+from web.commanded import COMMIT
+from web.correlate import correlate, spelled
+from web.problems import Problem
+
+log = structlog.get_logger(__name__)
+
+MAX_ID = 200
+"""Characters of a delivery id; longer ones are replaced by their digest."""
+
+MAX_NAME = 255
+"""Characters of repositories, branches, tags, commits and check names: they end in index keys."""
+
+MAX_TEXT = 1000
+"""Characters kept of titles and the like."""
+
+Source = Literal["github", "alertmanager", "cloudevents", "api", "cli"]
+
+
+class Accepts(Protocol):
+    """Where events go: `store.events.EventLog`."""
+
+    async def accept(self, event: Event, intakes: Sequence[Intake], payload: bytes) -> Receipt:
+        """Store the event with all it asks for in one transaction, or say that it is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What the intake routers need. `account` is our own login on the forge ('' if unknown).
+
+    `secrets` are the webhook keys, several while rotating; none: the webhook is not set up.
+    """
+
+    events: Accepts
+    hint: Callable[[UUID], Awaitable[None]]
+    catalogue: Callable[[], Catalogue]
+    secrets: tuple[bytes, ...] = field(repr=False)
+    tokens: TokenBook
+    clock: Clock
+    account: str = ""
+
+    def gatekeeper(self) -> Gatekeeper:
+        """Tells senders by their tokens; page sessions do not count here."""
+        return Gatekeeper(self.tokens)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One verified delivery, understood.
+
+    `remarks` are sentences about parts that were left out (a misspelt command beside a good one).
+    """
+
+    source: Source
+    delivery_id: str
+    body_digest: str
+    payload: bytes = field(repr=False)
+    body: EventBody
+    remarks: tuple[str, ...] = ()
+
+
+class Accepted(BaseModel):
+    """Answer to a delivery. `reason` says why it was ignored, or what it repeats."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_id: UUID
+    status: Literal["accepted", "duplicate", "ignored"]
+    run_id: UUID | None = Field(description="Run that was started or joined, if any")
+    thread_id: UUID | None = Field(description="Thread of the change the event is about")
+    reason: str | None = None
+
+
+class Refused(BaseModel):
+    """Answer to a request that is refused."""
+
+    error: str = Field(description="What is wrong, in one sentence")
+    hint: str = Field(description="What would help")
+
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: {"model": Accepted, "description": "Stored, or known already"},
+    400: {"model": Refused, "description": "Malformed"},
+    401: {"model": Refused, "description": "Not authenticated"},
+    403: {"model": Refused, "description": "Not allowed"},
+    413: {"model": Refused, "description": "Larger than 25 MB"},
+    415: {"model": Refused, "description": "Content type not understood"},
+    422: {"model": Refused, "description": "Wrong shape; `path` names the field"},
+    503: {"model": Refused, "description": "Cannot be stored now; send it again"},
+}
+"""What the intake routes answer, for OpenAPI."""
+
+
+async def receive(edge: Edge, delivery: Delivery) -> JSONResponse:
+    """Correlate, store and answer 202. The workers get their hint after the answer has left."""
+    catalogue = edge.catalogue()
+    event = Event(
+        id=uuid4(),
+        source=delivery.source,
+        delivery_id=bounded_id(delivery.delivery_id),
+        body_digest=delivery.body_digest,
+        received_at=edge.clock.now(),
+        body=spelled(delivery.body, catalogue),
+    )
+    remarks = tuple(Ignore(reason=remark) for remark in delivery.remarks)
+    intakes = (*correlate(event, catalogue), *remarks)
+    receipt = await _store(edge, event, intakes, delivery.payload)
+    reason = _reason(receipt, intakes)
+    log.info(
+        "event",
+        event_id=str(receipt.event_id),
+        source=event.source,
+        kind=event.body.kind,
+        status=receipt.status,
+        run_id=str(receipt.run_id) if receipt.run_id else None,
+        reason=reason or None,
+    )
+    return _answer(edge, receipt, reason)
+
+
+def _reason(receipt: Receipt, intakes: Sequence[Intake]) -> str:
+    """Why nothing was started, in the store's words or in those of the intakes."""
+    match receipt.status:
+        case "ignored":
+            ignored = "; ".join(one.reason for one in intakes if isinstance(one, Ignore))
+            return receipt.reason or ignored
+        case "duplicate":
+            return receipt.reason or "this delivery, or one with the same body, was received before"
+        case "accepted":
+            return receipt.reason
+
+
+def _answer(edge: Edge, receipt: Receipt, reason: str) -> JSONResponse:
+    content: dict[str, Any] = {
+        "event_id": str(receipt.event_id),
+        "status": receipt.status,
+        "run_id": str(receipt.run_id) if receipt.run_id else None,
+        "thread_id": str(receipt.thread_id) if receipt.thread_id else None,
+    }
+    if reason:
+        content["reason"] = reason
+    runs = receipt.run_ids or ((receipt.run_id,) if receipt.run_id else ())
+    wake = receipt.status == "accepted" and runs
+    task = BackgroundTask(_hint_all, edge.hint, runs) if wake else None
+    return JSONResponse(content, status_code=202, background=task)
+
+
+async def _hint_all(hint: Callable[[UUID], Awaitable[None]], runs: Sequence[UUID]) -> None:
+    for run in runs:
+        await hint(run)
+
+
+async def _store(edge: Edge, event: Event, intakes: Sequence[Intake], payload: bytes) -> Receipt:
+    try:
+        return await edge.events.accept(event, intakes, payload)
+    except (psycopg.OperationalError, OSError) as error:
+        # nothing was promised yet: the sender keeps the event and tries again
+        log.warning("event not stored", source=event.source, error=type(error).__name__)
+        raise Problem(
+            503,
+            "The event could not be stored: the database does not answer.",
+            "Send it again in a few seconds; nothing is done twice.",
+            headers={"Retry-After": "5"},
+        ) from error
+
+
+def bounded_id(text: str) -> str:
+    """A delivery id that fits an index: as it is, or its digest when it is too long."""
+    return text if len(text) <= MAX_ID else f"sha256:{digest_of_bytes(text.encode())}"
+
+
+def misfit(body: EventBody) -> tuple[str, str] | None:
+    """(field, what is wrong) of a body that cannot be stored or acted on; None when all fits."""
+    names: dict[str, str | None] = {}
+    commits: dict[str, str | None] = {}
+    number: int | None = None
+    match body:
+        case PullRequestChanged():
+            names = {"repo": body.repo, "head_ref": body.head_ref, "base_ref": body.base_ref}
+            commits = {
+                "head_sha": body.head_sha,
+                "base_sha": body.base_sha,
+                "merge_sha": body.merge_sha,
+            }
+            number = body.number
+        case Pushed():
+            names = {"repo": body.repo, "branch": body.branch}
+            commits = {"sha": body.sha}
+        case Tagged():
+            names, commits = {"repo": body.repo, "tag": body.tag}, {"sha": body.sha}
+        case CheckResult():
+            names, commits = {"repo": body.repo, "name": body.name}, {"sha": body.sha}
+        case Commanded():
+            names, number = {"repo": body.repo}, body.number
+        case AlertGroup() | Unhandled():
+            return None
+    if not isinstance(body, CheckResult):
+        names["author.login"] = body.author.login
+    for field_name, name in names.items():
+        if name is not None and not 0 < len(name) <= MAX_NAME:
+            return field_name, f"has to have 1 to {MAX_NAME} characters"
+    for field_name, commit in commits.items():
+        if commit is not None and not COMMIT.fullmatch(commit):
+            return field_name, "is not a commit id"
+    if number is not None and not 0 < number < 2**31:
+        return "number", "has to be a number from 1 to 2147483647"
+    return None
