@@ -68,20 +68,26 @@ class Ballots:
         args = [str(arg) for arg in payload.get("args") or ()]
         return Vote(
             principal=login,
-            roles=await self.roles(payload.get("repo"), login, str(payload.get("association"))),
+            roles=await self.roles(signal),
             decision="approve" if signal.kind == CommandName.APPROVE.value else "reject",
             comment=" ".join(args),
             via="comment",
             at=self.clock.now(),
         )
 
-    async def roles(self, repo: object, login: str, association: str) -> tuple[str, ...]:
-        """Roles of a commenter: the forge's word, else what GitHub signed into the payload."""
-        if isinstance(repo, str) and repo:
+    async def roles(self, signal: SignalRow) -> tuple[str, ...]:
+        """Roles behind a signal: the token's where one was used, the forge's word on a commenter,
+        else what GitHub signed into the payload."""
+        payload = signal.payload
+        given = tuple(str(role) for role in payload.get("roles") or ())
+        if given:
+            return given
+        repo, login = payload.get("repo"), str(payload.get("author") or "")
+        if isinstance(repo, str) and repo and login:
             told = await self.forge.roles_of(repo, login)
             if told is not None:
                 return told
-        return ASSOCIATION_ROLES.get(association.upper(), ())
+        return ASSOCIATION_ROLES.get(str(payload.get("association") or "").upper(), ())
 
 
 def _pending(known: RunFacts, signal: SignalRow) -> ApprovalRequest | None:

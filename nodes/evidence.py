@@ -146,7 +146,7 @@ def upper_ratio(
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
-    """The x with I_x(a, b) = probability, to 9 digits: Newton's steps, bisection where they leave."""
+    """The x with I_x(a, b) = probability, to 9 digits, by Newton with bisection to fall back on."""
     low, high = 0.0, 1.0
     x = min(max(a / (a + b), 1e-300), 1 - 1e-15)
     log_scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
@@ -159,7 +159,7 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
         slope = math.exp(log_scale + (a - 1) * math.log(x) + (b - 1) * math.log1p(-x))
         step = x - miss / slope if slope > 0 else low
         following = step if low < step < high else (low + high) / 2
-        if abs(following - x) <= 1e-10 * following or following in (0.0, 1.0):
+        if abs(following - x) <= 1e-10 * min(following, 1 - following):
             return following
         x = following
     return x

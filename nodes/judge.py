@@ -11,8 +11,8 @@ Per metric, over the windows after the warm-up:
 * **PASS** only when the bake is over (`final`), with at least `min_total` requests, and no marked
   sign of harm, when either the upper bound of the canary's rate is within what the SLO allows or
   the upper bound of its ratio to stable is within the tolerance. The look at the end is a single
-  one, so a fixed-sample exact bound is the right one there. A canary that is as bad as a stable
-  that itself breaks the SLO does not pass by comparison: an incident hides what it would add.
+  one, so a fixed-sample exact bound is the right one there. Nobody passes by comparison with a
+  stable that breaks the SLO itself: an incident hides what the canary would add.
 * **NODATA** and **ERROR** when the numbers are missing, **INCONCLUSIVE** for everything else.
 
 Without a baseline only the SLO counts. The worst metric decides: fail, error, nodata, inconclusive.
@@ -48,8 +48,8 @@ WORST_FIRST = (
     VerdictKind.INCONCLUSIVE,
     VerdictKind.PASS,
 )
-SLACK_EVENTS, SLACK_SHARE = 0.5, 0.01
-"""How far extrapolated counts may contradict each other: half an event, or 1% of all events."""
+SLACK_EVENTS, SLACK_SHARE = 0.5, 0.002
+"""How far extrapolated counts may contradict each other: half an event, or 0.2% of all events."""
 
 
 class JudgeConfig(Frozen):
@@ -177,13 +177,11 @@ class _Tally:
         log = self.log_evidence
         return log is not None and log >= limit
 
-    def breaks_with_stable(self, confidence: float) -> bool:
-        """Whether both versions miss the SLO, stable beyond doubt: an incident of the service."""
-        return (
-            self.allowed is not None
-            and self.bad > self.allowed * self.total
-            and lower_rate(self.base_bad, self.base_total, confidence) > self.allowed
-        )
+    def stable_breaks_slo(self, confidence: float) -> bool:
+        """Whether stable misses the SLO beyond doubt, as in an incident of the whole service."""
+        if self.allowed is None:
+            return False
+        return lower_rate(self.base_bad, self.base_total, confidence) > self.allowed
 
 
 @dataclass(frozen=True)
@@ -284,8 +282,9 @@ class _Case:
             bound += f", at most {ratio:.2g} times stable"
         if ratio > self.config.tolerance:
             return VerdictKind.INCONCLUSIVE, tally, f"too little to tell: {bound}"
-        if tally.breaks_with_stable(self.config.confidence):
-            return VerdictKind.INCONCLUSIVE, tally, "both versions break the SLO: an incident"
+        if tally.stable_breaks_slo(self.config.confidence):
+            words = f"stable breaks the SLO itself, so being like it proves nothing: {bound}"
+            return VerdictKind.INCONCLUSIVE, tally, words
         return VerdictKind.PASS, tally, bound
 
     def _found(self, kind: VerdictKind, tally: _Tally, words: str) -> MetricVerdict:

@@ -62,6 +62,7 @@ class Watch:
             objectives={sli.name: sli.objective for sli in service.slis},
             config=self.config,
             final=final,
+            planned=total,
         )
         next_at = None if final else since + timedelta(seconds=(over + 1) * check.interval_seconds)
         return Look(windows=tuple(windows), verdict=verdict, next_at=next_at, since=since)

@@ -12,7 +12,9 @@ COVER = "[redacted]"
 
 _SHAPES = (
     # private keys, whole
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S),
+    re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
+    ),
     # forge, cloud, chat and model tokens with a prefix of their own
     re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})"),
     re.compile(r"\bglpat-[A-Za-z0-9_-]{16,}"),
@@ -24,7 +26,9 @@ _SHAPES = (
     # JSON web tokens
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
 )
-_URL_PASSWORD = re.compile(r"(?P<keep>\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:)[^\s/@]{1,256}(?=@)")
+_URL_PASSWORD = re.compile(
+    r"(?P<keep>\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:)[^\s/@]{1,256}(?=@)"
+)
 _HEADER = re.compile(r"(?P<keep>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.I)
 _NAMED = re.compile(
     r"""(?P<keep>\b[\w.-]{0,40}(?:password|passwd|secret|token|api[_-]?key|credential)[\w.-]{0,20}

@@ -75,6 +75,11 @@ class WorldClock:
         elapsed = (time.time() - self.spec.epoch) * self.spec.speed
         return self.spec.start + timedelta(seconds=elapsed)
 
+    @property
+    def speed(self) -> float:
+        """Simulated seconds per real second."""
+        return self.spec.speed
+
     async def sleep(self, sim_seconds: float) -> None:
         """Sleep `sim_seconds / speed` real seconds."""
         await asyncio.sleep(max(0.0, sim_seconds) / self.spec.speed)
@@ -86,6 +91,8 @@ class SteppedClock:
     Sleepers are woken in the order of their due times; their code runs when the event loop next
     gets control. `advance` may be called from any thread.
     """
+
+    speed = 1.0
 
     def __init__(self, start: datetime) -> None:
         if start.tzinfo is None:
