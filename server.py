@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
-from rich.console import Console
 
 from domain.clock import Clock
+from domain.errors import SourceError, SourceProblem
 from domain.service import Catalogue
-from evals.simulated import SimulatedWorld, attach
+from backends import open_backends
+from evals.simulated import SimulatedWorld
 from graph.assembly import Graph, Nodes, assemble
 from graph.run import Engine
+from graph.serde import checkpointed_types
 from graph.worker import Worker
 from nodes.approve import Approve
 from nodes.ballots import Ballots
@@ -37,17 +38,14 @@ from nodes.watch import Watch
 from nodes.wording import Wording
 from policy.rules import Rules, load_policy
 from settings import Settings
+from store import embedded, migrate
 from store.books import Books
-from store.checkpoints import fenced_saver
+from store.checkpoints import FencedSaver
 from store.database import Database
-from store.embedded import start as start_embedded
-from store.migrate import apply as migrate
 from store.queue import Hints
 from tools.catalogue import load_catalogue
 from tools.toolbox import Backend, Toolbox
-from tools.wiring import Wiring, open_toolbox
-from web.app import Desk, make_app
-from web.logs import set_up_logging
+from web.serving import Listening, is_loopback
 
 log = structlog.get_logger("fermata")
 
@@ -57,6 +55,7 @@ class House:
     """Everything a process needs, open and connected."""
 
     settings: Settings
+    base_url: str
     clock: Clock
     books: Books
     toolbox: Toolbox
@@ -68,7 +67,7 @@ class House:
 
     async def worker(self, concurrency: int, probe: Probe | None = None) -> Worker:
         """A worker of this process, registered and ready to run."""
-        worker_id = await self.books.leases.register(f"{socket.gethostname()}")
+        worker_id = await self.books.leases.register(f"{socket.gethostname()}:{os.getpid()}")
         engine = Engine(
             graph=self.graph,
             leases=self.books.leases,
@@ -82,46 +81,179 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    settings: Settings,
-    *,
-    base_url: str,
-    with_world: bool = True,
-    world: SimulatedWorld | None = None,
+    settings: Settings, *, base_url: str, world: SimulatedWorld | None = None, host: bool = True
 ) -> AsyncIterator[House]:
     """Open the store, the backends and the graph; close them in the reverse order.
 
-    `with_world` starts the simulated world where backends are unset; a second process of the same
-    data folder passes False and attaches to the one that runs. Raises SourceError for a policy or
-    catalogue that is wrong, before anything is started.
+    A process that is not the `host` attaches to the simulated world that another one of the same
+    data folder runs. Raises SourceError for a policy or catalogue that is wrong, before anything
+    is started.
     """
-    rules = load_policy(_read(settings.fermata_policy), str(settings.fermata_policy))
-    catalogue = load_catalogue(_read(settings.fermata_services), str(settings.fermata_services))
+    rules, catalogue = load_files(settings)
     settings.fermata_data.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
-        url, where = _database_url(settings, stack)
+        url, where = await _database_url(settings, stack)
         database = await Database.open(url)
         stack.push_async_callback(database.close)
-        await migrate(database)
+        await migrate.apply(database)
         books = Books.of(database)
-        wiring = await _wiring(settings, catalogue, stack, with_world, world)
-        toolbox = await stack.enter_async_context(open_toolbox(wiring))
-        hints = await stack.enter_async_context(
-            Hints.open(settings.redis_url.get_secret_value() if settings.redis_url else url)
+        clock, toolbox = await stack.enter_async_context(
+            open_backends(settings, catalogue, world, host=host)
         )
-        graph = assemble(
-            _nodes(rules, catalogue, books, toolbox, wiring.clock, base_url),
-            wiring.clock,
-            fenced_saver(database),
-        )
-        queue = Backend("queue", "real", "Redis" if settings.redis_url else "PostgreSQL")
+        redis = settings.redis_url.get_secret_value() if settings.redis_url else None
+        hints = await Hints.open(redis or url)
+        stack.push_async_callback(hints.close)
+        saver = FencedSaver(database.pool, allowed=checkpointed_types())
+        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url)
+        queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
             settings=settings,
-            clock=wiring.clock,
+            base_url=base_url,
+            clock=clock,
             books=books,
             toolbox=toolbox,
             rules=rules,
             catalogue=catalogue,
-            graph=graph,
+            graph=assemble(nodes, clock, saver),
             hints=hints,
             backends=(Backend("database", "real", where), queue, *toolbox.backends),
         )
+
+
+def load_files(settings: Settings) -> tuple[Rules, Catalogue]:
+    """Policy and catalogue; SourceError names file, line and column of what is wrong."""
+    texts: list[str] = []
+    for path in (settings.fermata_policy, settings.fermata_services):
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            setting = (
+                "FERMATA_POLICY" if path == settings.fermata_policy else "FERMATA_SERVICES"
+            )
+            hint = f"set {setting} to the file, or start in the folder that holds it"
+            raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
+    rules = load_policy(texts[0], str(settings.fermata_policy))
+    return rules, load_catalogue(texts[1], str(settings.fermata_services))
+
+
+async def _database_url(
+    settings: Settings, stack: contextlib.AsyncExitStack
+) -> tuple[str, str]:
+    """The given database, or an embedded one that is revived when it is killed."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value(), "DATABASE_URL"
+    server = await asyncio.to_thread(embedded.start, settings.fermata_data)
+    stack.callback(server.stop)
+    watch = asyncio.create_task(server.watch(), name="embedded-postgres")
+    stack.callback(watch.cancel)
+    return server.url, f"embedded PostgreSQL in {settings.fermata_data}"
+
+
+def _nodes(
+    rules: Rules,
+    catalogue: Catalogue,
+    books: Books,
+    toolbox: Toolbox,
+    clock: Clock,
+    base_url: str,
+) -> Nodes:
+    """Each node with exactly the ports it needs; only `execute` gets writers."""
+    wording = Wording(base_url)
+    readers = toolbox.readers
+
+    def the_catalogue() -> Catalogue:
+        return catalogue
+
+    def the_rules() -> Rules:
+        return rules
+
+    return Nodes(
+        conductor=Conductor(
+            the_catalogue, the_rules, readers, books.runs, books.releases, wording, clock
+        ),
+        release=Release(clock),
+        gate=Gate(
+            the_rules,
+            books.runs,
+            books.decisions,
+            books.locks,
+            books.signals,
+            Ballots(books.approvals, readers.forge, clock),
+            clock,
+        ),
+        approve=Approve(),
+        wait=Wait(),
+        execute=Execute(toolbox.writers, books.effects, books.leases, clock),
+        observe=Observe(
+            the_catalogue,
+            readers,
+            Watch(the_catalogue, readers.metrics, JudgeConfig()),
+            books.verdicts,
+            books.releases,
+            clock,
+        ),
+        rollback=Rollback(the_catalogue, books.releases, readers),
+        report=Report(the_catalogue, wording),
+    )
+
+
+async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
+    """Serve webhooks, API and pages, and advance runs, until SIGINT or SIGTERM.
+
+    Raises `PortTaken`, and `Unsafe` on an address others can reach without FERMATA_TOKENS.
+    """
+    if settings.fermata_tokens is None and not is_loopback(host):
+        raise Unsafe(
+            f"{host} can be reached by others, and there are no tokens to tell them apart. Set "
+            "FERMATA_TOKENS to a token file (docs/settings.md), or listen on 127.0.0.1."
+        )
+    listening = Listening(host, port)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stopping.set)
+    base_url = settings.fermata_url or listening.url
+    async with open_house(settings, base_url=base_url) as house:
+        access = open_access(settings)
+        async with listening.serving(make_app(house, access)), advancing(house, workers):
+            print_banner(house, access)
+            await stopping.wait()
+            log.info("stopping: runs are put down at their next step")
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def advancing(house: House, workers: int) -> AsyncIterator[None]:
+    """Advance runs for the length of the block; drain at its end. 0 workers: do nothing."""
+    if workers <= 0:
+        yield
+        return
+    worker = await house.worker(workers)
+    task = asyncio.create_task(worker.run(), name="worker")
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
+
+
+async def work(settings: Settings, workers: int) -> int:
+    """Advance runs until SIGINT or SIGTERM; the exit code."""
+    base_url = settings.fermata_url or "http://127.0.0.1:8321"
+    async with open_house(settings, base_url=base_url, host=False) as house:
+        worker = await house.worker(workers)
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, worker.stop)
+        log.info("worker is ready", backends={b.name: b.mode for b in house.backends})
+        await worker.run()
+    return 0
+
+
+async def migrate_only(settings: Settings) -> list[str]:
+    """Bring the database up to date; the names of the migrations that were applied."""
+    async with contextlib.AsyncExitStack() as stack:
+        url, _ = await _database_url(settings, stack)
+        database = await Database.open(url)
+        stack.push_async_callback(database.close)
+        return await migrate.apply(database)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from domain.clock import Clock
 from domain.state import State, Update
@@ -12,14 +12,19 @@ from nodes.passage import Passage, PassageRuntime
 
 Node = Callable[..., Awaitable[Update]]
 """A node takes the state, and the runtime where it needs the lease."""
-Noted = Callable[[State, PassageRuntime], Awaitable[Update]]
+
+
+class Noted(Protocol):
+    """A node as LangGraph calls it."""
+
+    async def __call__(self, state: State, *, runtime: PassageRuntime) -> Update: ...
 
 
 def noted(name: str, node: Node, clock: Clock) -> Noted:
     """The node, with its entry noted on the passage and probe points before and after it."""
     wants_runtime = len(inspect.signature(node).parameters) > 1
 
-    async def step(state: State, runtime: PassageRuntime) -> Update:
+    async def step(state: State, *, runtime: PassageRuntime) -> Update:
         passage = _passage(runtime.context)
         passage.probe.reached(f"node:{name}:before")
         passage.path.append((name, clock.now()))

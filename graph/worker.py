@@ -21,6 +21,8 @@ SWEEP_SECONDS = 0.5
 SWEEP_BATCH = 200
 SHORT_TIMER_SECONDS = 30.0
 """Timers shorter than this are also kept in the process; longer ones are the sweeper's alone."""
+HINT_READERS = 2
+"""Taking a hint only starts a task, so two readers keep up with any number of runs."""
 MOST_SHORT_TIMERS = 5_000
 LONGEST_DRAIN_SECONDS = 25.0
 
@@ -48,7 +50,7 @@ class Worker:
         beat = asyncio.create_task(self._beat(), name="fermata-beat")
         sweep = asyncio.create_task(self._sweep(), name="fermata-sweep")
         queue = asyncio.create_task(
-            self.hints.run_worker(self._hinted, concurrency=self.concurrency), name="fermata-queue"
+            self.hints.run_worker(self._hinted, concurrency=HINT_READERS), name="fermata-queue"
         )
         try:
             await self._stopping.wait()

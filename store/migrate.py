@@ -12,6 +12,7 @@ from typing import cast
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row, tuple_row
+from psycopg_pool import AsyncConnectionPool
 from saq.queue.postgres import PostgresQueue
 
 from domain.digest import digest_of_bytes
@@ -54,9 +55,7 @@ def known(folder: Path = FOLDER) -> tuple[Migration, ...]:
     found = []
     for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql")):
         sql = path.read_text(encoding="utf-8")
-        found.append(
-            Migration(int(path.name[:4]), path.stem, sql, digest_of_bytes(sql.encode()))
-        )
+        found.append(Migration(int(path.name[:4]), path.stem, sql, digest_of_bytes(sql.encode())))
     if [one.version for one in found] != list(range(1, len(found) + 1)):
         raise MigrationError(f"the files in {folder.name}/ are not numbered 0001, 0002, …")
     return tuple(found)
@@ -74,7 +73,7 @@ async def apply(db: Database, migrations: tuple[Migration, ...] | None = None) -
         try:
             await conn.execute(CREATE_LEDGER)
             done = _check(wanted, await (await conn.execute(READ_LEDGER)).fetchall())
-            await _libraries(db, conn)
+            await _libraries(db.url, conn)
             for one in wanted[done:]:
                 async with conn.transaction():
                     await conn.execute(one.sql.encode())
@@ -129,11 +128,15 @@ async def _guard(conn: Connection) -> AsyncIterator[None]:
         await conn.execute("SELECT pg_advisory_unlock(%s)", (GUARD,))
 
 
-async def _libraries(db: Database, conn: Connection) -> None:
+async def _libraries(url: str, conn: Connection) -> None:
     """Tables of the checkpointer and of the queue, made by their own migrations."""
     conn.row_factory = dict_row  # type: ignore[assignment]
     try:
         await AsyncPostgresSaver(cast("AsyncConnection[dict[str, object]]", conn)).setup()
     finally:
         conn.row_factory = tuple_row
-    await PostgresQueue(pool=db.pool, name="fermata").init_db()
+    # A pool of its own: saq keeps a session's advisory lock for as long as the connection lives.
+    async with AsyncConnectionPool(
+        url, kwargs={"autocommit": True}, min_size=1, max_size=1, open=False
+    ) as pool:
+        await PostgresQueue(pool=pool, name="fermata").init_db()

@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -79,13 +80,13 @@ HTTPROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 class ClusterClient:
     """Connects on first use; one per process, closed on shutdown (`close`, or `async with`).
 
-    `kubeconfig` is a file; None takes the service account of the pod it runs in. `timeout` is
+    `kubeconfig` is a file (or several, separated as in KUBECONFIG); None takes the service account of the pod it runs in. `timeout` is
     seconds for one whole request. Every method raises only `Temporary`, `Permanent` or
     `OutcomeUnknown`.
     """
 
-    def __init__(self, kubeconfig: str | None = None, *, timeout: float = 10.0) -> None:
-        self._kubeconfig = kubeconfig
+    def __init__(self, kubeconfig: str | Path | None = None, *, timeout: float = 10.0) -> None:
+        self._kubeconfig = None if kubeconfig is None else str(kubeconfig)
         self._timeout = timeout
         self._api: ApiClient | None = None
         self._connecting = asyncio.Lock()
@@ -111,7 +112,7 @@ class ClusterClient:
         """Close the connections. Safe to call twice; a later request connects anew."""
         api, self._api = self._api, None
         if api is not None:
-            await api.close()
+            await api.close()  # type: ignore[no-untyped-call]
 
     # --- reading ---
 
@@ -224,7 +225,7 @@ class ClusterClient:
         limit = aiohttp.ClientTimeout(total=self._timeout, sock_connect=self._timeout / 2)
         try:
             response = await api.call_api(*prepared, _request_timeout=limit)
-            raw = await response.read()
+            raw = await response.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise error_of_silence(error, request, self._timeout) from None
         self._simulated = self._simulated or SIMULATED_HEADER in response.headers
@@ -246,9 +247,9 @@ class ClusterClient:
         configuration.retries = None
         try:
             if self._kubeconfig is None:
-                load_incluster_config(configuration)
+                load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             else:
-                await load_kube_config(
+                await load_kube_config(  # type: ignore[no-untyped-call]
                     self._kubeconfig, client_configuration=configuration, persist_config=False
                 )
         except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
@@ -265,9 +266,7 @@ class ClusterClient:
 
 def _is_brief(error: BaseException) -> bool:
     """Whether a failed read may be tried again within the call: not when it would take long."""
-    return (
-        isinstance(error, Temporary) and not isinstance(error, Silent) and not error.retry_after
-    )
+    return isinstance(error, Temporary) and not isinstance(error, Silent) and not error.retry_after
 
 
 def _object(answer: Answer, request: Request) -> Json:

@@ -33,19 +33,19 @@ def canary_name(target: Target) -> str:
 # --- marks ---
 
 
-def annotations(obj: Json) -> dict[str, str]:
+def notes_of(obj: Json) -> dict[str, str]:
     """The object's annotations; empty when it has none."""
     return obj["metadata"].get("annotations") or {}
 
 
-def labels(obj: Json) -> dict[str, str]:
+def labels_of(obj: Json) -> dict[str, str]:
     """The object's labels; empty when it has none."""
     return obj["metadata"].get("labels") or {}
 
 
 def is_owned(obj: Json) -> bool:
     """Whether we may change the object: it is ours, or its owner has said that we may."""
-    return labels(obj).get(MANAGED_BY) == OWNER or annotations(obj).get(ADOPT) == "true"
+    return labels_of(obj).get(MANAGED_BY) == OWNER or notes_of(obj).get(ADOPT) == "true"
 
 
 def check_owned(kind: Kind, obj: Json) -> None:
@@ -53,7 +53,7 @@ def check_owned(kind: Kind, obj: Json) -> None:
     if is_owned(obj):
         return
     meta = obj["metadata"]
-    owner = labels(obj).get(MANAGED_BY)
+    owner = labels_of(obj).get(MANAGED_BY)
     whose = f"is managed by {owner}" if owner else "does not belong to Fermata"
     kubectl = f"kubectl -n {meta['namespace']}"
     raise Permanent(
@@ -76,7 +76,7 @@ def stamped(obj: Json, stamp: Stamp) -> Json:
 
 def bears(obj: Json, stamp: Stamp) -> bool:
     """Whether the object's last change by us is this very action."""
-    found = annotations(obj)
+    found = notes_of(obj)
     wanted = (str(stamp.run_id), stamp.step_id, stamp.digest)
     return (found.get(RUN), found.get(STEP), found.get(DIGEST)) == wanted
 
@@ -176,7 +176,7 @@ def with_image(deployment: Json, target: Target, image: str) -> Json:
 def full_replicas(stable: Json, target: Target) -> int:
     """What stable needs to carry all traffic: what it had before replica weighting took some
     away, or else what it has, but not less than the catalogue says."""
-    noted = annotations(stable).get(FULL, "")
+    noted = notes_of(stable).get(FULL, "")
     if noted.isdigit():
         return int(noted)
     return max(replicas(stable), target.replicas)

@@ -102,5 +102,5 @@ def _stalled(status: Json) -> str:
     for condition in status.get("conditions") or ():
         late = condition.get("reason") == "ProgressDeadlineExceeded"
         if condition["type"] == "Progressing" and condition["status"] == "False" and late:
-            return str(condition.get("message") or "its progress deadline is over")
+            return f"ProgressDeadlineExceeded: {condition.get('message') or 'no message'}"
     return ""

@@ -51,7 +51,7 @@ def with_selector(service: Json, stable: Json, target: Target, weight: int) -> J
     return {**service, "spec": {**service["spec"], "selector": {**kept, **selector}}}
 
 
-def exposure(service: Json | None, stable: Json, canary: Json | None, target: Target) -> bool:
+def is_exposed(service: Json | None, stable: Json, canary: Json | None, target: Target) -> bool:
     """Whether the Service sends any traffic to the canary as it is."""
     if service is None or canary is None or not canary["spec"].get("replicas"):
         return False

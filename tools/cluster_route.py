@@ -11,15 +11,17 @@ from copy import deepcopy
 from domain.errors import Permanent
 from domain.service import Target
 from domain.workload import RouteState
-from tools.cluster_objects import SERVICE_PORT, canary_name, is_owned
 from tools.cluster_errors import Json
+from tools.cluster_objects import SERVICE_PORT, canary_name, is_owned
 
 WANTED_CONDITIONS = ("Accepted", "ResolvedRefs")
 
 
-def route_spec(target: Target, gateway: str, gateway_namespace: str | None, hostname: str) -> Json:
-    """A route for a first install: one gateway, one host name, all traffic to stable."""
-    parent = {"name": gateway} | ({"namespace": gateway_namespace} if gateway_namespace else {})
+def route_spec(target: Target, gateway: str, hostname: str) -> Json:
+    """A route for a first install: one gateway (`name` or `namespace/name`), one host name (so
+    that services cannot take one another's traffic on it), all traffic to stable."""
+    namespace, _, name = gateway.rpartition("/")
+    parent = {"name": name} | ({"namespace": namespace} if namespace else {})
     stable, canary = target.workload.deployment, canary_name(target)
     return {
         "parentRefs": [parent],

@@ -14,6 +14,8 @@ from domain.event import Event
 from domain.plan import Plan
 from domain.run import RunState
 from domain.service import Service
+from store.locks import Holder, LockRow
+from store.queries import EventRow
 from store.records import (
     DecisionRow,
     EffectRow,
@@ -24,21 +26,14 @@ from store.records import (
     VerdictRow,
 )
 from tools.toolbox import Backend
-from web.desk import EventSeen, LockHeld
 from web.progress import StepProgress, StepStatus, steps_of
+from web.receive import Refused
 
 
 class Answer(BaseModel):
     """Base of all answers."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class Refusal(Answer):
-    """Answer to a request that is refused."""
-
-    error: str = Field(description="What is wrong, in one sentence")
-    hint: str = Field(description="What would help")
 
 
 class BackendAnswer(Answer):
@@ -214,10 +209,12 @@ class EventAnswer(Answer):
     received_at: datetime
     status: str
     reason: str
+    thread_id: UUID | None
     run_ids: tuple[UUID, ...]
+    stored_at: datetime
 
     @classmethod
-    def of(cls, seen: EventSeen) -> EventAnswer:
+    def of(cls, seen: EventRow) -> EventAnswer:
         """From the stored row."""
         return cls(
             id=seen.event.id,
@@ -227,7 +224,9 @@ class EventAnswer(Answer):
             received_at=seen.event.received_at,
             status=seen.status,
             reason=seen.reason,
+            thread_id=seen.thread_id,
             run_ids=seen.run_ids,
+            stored_at=seen.stored_at,
         )
 
 
@@ -244,10 +243,10 @@ class LockAnswer(Answer):
     run_id: UUID
     title: str
     since: datetime
-    waiting: tuple[UUID, ...]
+    waiting: tuple[Holder, ...]
 
     @classmethod
-    def of(cls, held: LockHeld) -> LockAnswer:
+    def of(cls, held: LockRow) -> LockAnswer:
         """From the stored row."""
         return cls(
             key=held.key,
@@ -315,4 +314,4 @@ REFUSALS: dict[int, str] = {
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for OpenAPI."""
-    return {one: {"model": Refusal, "description": REFUSALS[one]} for one in statuses}
+    return {one: {"model": Refused, "description": REFUSALS[one]} for one in statuses}

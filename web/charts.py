@@ -1,4 +1,4 @@
-"""Small pictures of numbers: bars for rates, lines for rates over time. Geometry only, no markup."""
+"""Small pictures of numbers: bars for rates, lines for rates over time. Geometry, no markup."""
 
 from __future__ import annotations
 

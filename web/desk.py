@@ -1,4 +1,4 @@
-"""What the read API and the pages are handed: reads of the store, votes, signals, and who judges."""
+"""What the read API and the pages are handed: reads, votes, signals, and who judges."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from uuid import UUID
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock, SystemClock
-from domain.event import CommandName, Event
+from domain.event import CommandName
 from domain.run import RunState
 from domain.service import Catalogue
+from store.locks import LockRow
+from store.queries import EventRow
 from store.records import ReleaseRow, RunDetail, RunRow
 from tools.toolbox import Backend
 from web.masking import mask
@@ -21,59 +23,6 @@ from web.tokens import Principal
 
 Judge = Callable[[ApprovalRequest, Vote, str, datetime], str | None]
 """`policy.votes.judge_vote`: why a vote is refused, or None."""
-
-
-class EventSeen(Protocol):
-    """A delivery with what became of it, as `store/queries.py` lists it."""
-
-    @property
-    def event(self) -> Event:
-        """The event, normalised."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """`accepted` or `ignored`."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it was ignored; '' when it was not."""
-        ...
-
-    @property
-    def run_ids(self) -> tuple[UUID, ...]:
-        """Runs it started or joined."""
-        ...
-
-
-class LockHeld(Protocol):
-    """A lock with who holds it and who stands in line."""
-
-    @property
-    def key(self) -> str:
-        """`service/environment`."""
-        ...
-
-    @property
-    def run_id(self) -> UUID:
-        """The run that holds it."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """That run's title."""
-        ...
-
-    @property
-    def since(self) -> datetime:
-        """Since when."""
-        ...
-
-    @property
-    def waiting(self) -> tuple[UUID, ...]:
-        """Runs in line, the next one first."""
-        ...
 
 
 class Reads(Protocol):
@@ -95,16 +44,20 @@ class Reads(Protocol):
         """Runs, newest first; `before` is the id of the last run of the page before."""
         ...
 
-    async def find_run(self, prefix: str) -> list[UUID]:
-        """Ids of runs that begin with `prefix` (hex digits and dashes), at most a few."""
+    async def find_run(self, prefix: str) -> tuple[RunRow, ...]:
+        """Runs whose id begins with `prefix` (6 hex digits at least), newest first, a few."""
         ...
 
     async def counts_by_state(self) -> dict[RunState, int]:
         """How many runs are in each state."""
         ...
 
-    async def list_events(self, limit: int) -> Sequence[EventSeen]:
+    async def list_events(self, limit: int = 50) -> list[EventRow]:
         """Latest deliveries, newest first."""
+        ...
+
+    async def event(self, event_id: UUID) -> EventRow | None:
+        """One delivery."""
         ...
 
 
@@ -113,6 +66,10 @@ class Votes(Protocol):
 
     async def list(self, state: ApprovalState | None, limit: int) -> list[ApprovalRequest]:
         """Requests in a state (None: all), newest first."""
+        ...
+
+    async def refusals(self, approval_id: UUID) -> tuple[tuple[Vote, str], ...]:
+        """Votes that do not count, each with the reason."""
         ...
 
     async def get(self, approval_id: UUID) -> ApprovalRequest | None:
@@ -133,7 +90,7 @@ class Votes(Protocol):
 class LockReads(Protocol):
     """Locks (`store.locks.Locks`)."""
 
-    async def list(self) -> Sequence[LockHeld]:
+    async def list(self) -> list[LockRow]:
         """All locks that are held."""
         ...
 

@@ -13,7 +13,7 @@ from store.records import ReleaseRow, RunDetail
 from web.desk import Desk
 from web.problems import Problem, shown
 
-_PREFIX = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
+_PREFIX = re.compile(r"[0-9a-f-]{6,36}", re.IGNORECASE)
 
 
 async def detail_of(desk: Desk, name: str) -> RunDetail:
@@ -35,9 +35,9 @@ async def _id_of(desk: Desk, name: str) -> UUID:
     if not found:
         raise _no_run(name)
     if len(found) > 1:
-        some = ", ".join(str(one)[:13] for one in found[:3])
+        some = ", ".join(str(one.id)[:13] for one in found[:3])
         raise Problem(409, f"Several runs begin with {shown(name)}.", f"Give more of it: {some}.")
-    return found[0]
+    return found[0].id
 
 
 def _no_run(name: str) -> Problem:

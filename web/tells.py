@@ -42,12 +42,7 @@ SHORTEST_REASON = 10
 WORTH_RETRYING = frozenset(
     {RunState.DENIED, RunState.FAILED, RunState.ROLLED_BACK, RunState.CANCELLED}
 )
-STARTED_FROM = {
-    "release": "release",
-    "rollback": "rollback",
-    "preview": "preview",
-    "notify": "notify",
-}
+GOALS = frozenset({"release", "rollback", "preview", "notify"})
 
 
 def may_signal(desk: Desk, kind: CommandName, principal: Principal) -> bool:
@@ -206,7 +201,7 @@ class EventTells:
 
 def _goal(detail: RunDetail) -> str:
     """The goal the run was started with (a plan that found nothing to do says `nothing`)."""
-    return detail.run.goal if detail.run.goal in STARTED_FROM else "release"
+    return detail.run.goal if detail.run.goal in GOALS else "release"
 
 
 def _pointless(run: RunRow, kind: CommandName) -> Problem:

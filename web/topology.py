@@ -134,7 +134,7 @@ def _words(way: Sequence[str]) -> tuple[str, ...]:
         while len(pair) == 2 and tuple(way[index + 2 * count : index + 2 * count + 2]) == pair:
             count += 1
         if count > 1:
-            parts.append(f"({pair[0]} → {pair[1]}) ×{count}")
+            parts.append(f"({pair[0]} → {pair[1]}, {count} times)")
             index += 2 * count
         else:
             parts.append({START: "START", END: "END"}.get(way[index], way[index]))

@@ -44,7 +44,7 @@ CREATE TABLE runs (
     number integer,
     sha text,
     author text NOT NULL,
-    event_id uuid NOT NULL REFERENCES events DEFERRABLE INITIALLY DEFERRED,
+    event_id uuid NOT NULL, -- no foreign key: fermata_accept writes the event last, in one go
     state text NOT NULL DEFAULT 'queued' CHECK (state IN (
         'queued', 'running', 'waiting', 'needs_approval', 'succeeded', 'rolled_back', 'denied',
         'failed', 'superseded', 'cancelled')),
@@ -78,16 +78,16 @@ CREATE INDEX runs_newest ON runs (seq DESC);
 CREATE INDEX runs_repo ON runs (repo, seq DESC);
 CREATE INDEX runs_active_sha ON runs (sha) WHERE finished_at IS NULL;
 CREATE INDEX runs_active_number ON runs (repo, number) WHERE finished_at IS NULL;
-CREATE INDEX runs_active_group ON runs (supersede_group)
-    WHERE finished_at IS NULL AND supersede_group IS NOT NULL;
+CREATE INDEX runs_active_group ON runs (supersede_group, seq)
+    WHERE finished_at IS NULL AND superseded_by IS NULL AND supersede_group IS NOT NULL;
 -- What the sweeper reads: each holds only the rows that may have to be advanced.
 CREATE INDEX runs_ready ON runs (created_at) INCLUDE (id)
     WHERE finished_at IS NULL AND worker_id IS NULL AND (wake OR state IN ('queued', 'running'));
 CREATE INDEX runs_timer ON runs (due_at) INCLUDE (id)
     WHERE finished_at IS NULL AND worker_id IS NULL AND due_at IS NOT NULL;
 CREATE INDEX runs_leased ON runs (worker_id) INCLUDE (id) WHERE worker_id IS NOT NULL;
--- What the pages and the metrics read.
-CREATE INDEX runs_state ON runs (state, seq DESC);
+-- What the pages read; runs under way are few enough to be filtered.
+CREATE INDEX runs_ended ON runs (state, seq DESC) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE run_services (
     run_id uuid NOT NULL REFERENCES runs ON DELETE CASCADE,

@@ -1,44 +1,47 @@
 -- Accepting an event: everything it asks for, in one call and one transaction.
 
-CREATE FUNCTION fermata_supersede(p_group text, p_key text, p_by uuid, p_event uuid)
-RETURNS integer
+CREATE FUNCTION fermata_supersede(p_group text, p_by uuid, p_event uuid) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_run uuid;
+    v_by record;
+    v_run record;
     v_count integer := 0;
 BEGIN
+    SELECT change_key, seq INTO v_by FROM runs WHERE id = p_by;
     -- Rows that another acceptance is superseding right now are skipped instead of waited for.
     FOR v_run IN
         SELECT id FROM runs
         WHERE supersede_group = p_group AND finished_at IS NULL AND superseded_by IS NULL
-          AND change_key <> p_key AND seq < (SELECT seq FROM runs WHERE id = p_by)
+          AND change_key <> v_by.change_key AND seq < v_by.seq
         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     LOOP
-        UPDATE runs SET superseded_by = p_by WHERE id = v_run;
-        PERFORM fermata_signal(
-            v_run, 'superseded', jsonb_build_object('by', p_by, 'key', p_key), p_event);
+        WITH told AS (
+            UPDATE runs SET superseded_by = p_by, signal_seq = signal_seq + 1, wake = true
+            WHERE id = v_run.id RETURNING signal_seq)
+        INSERT INTO signals (run_id, seq, kind, payload, event_id)
+        SELECT v_run.id, signal_seq, 'superseded',
+               jsonb_build_object('by', p_by, 'key', v_by.change_key), p_event
+        FROM told;
         v_count := v_count + 1;
     END LOOP;
     RETURN v_count;
 END $$;
 
--- Two changes of a group that were accepted at the same moment did not see each other. Called in
--- a transaction of its own after each acceptance, so the later of the two finds the other.
+CREATE FUNCTION fermata_group_key(p_group text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT hashtextextended('fermata group ' || p_group, 0); $$;
+
+-- Two changes of a group that are accepted at the same moment do not see each other. The one that
+-- does not get the group's lock at once comes back here after its commit, and then waits for it.
 CREATE FUNCTION fermata_settle_group(p_group text) RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_newest record;
 BEGIN
-    SELECT id, change_key, event_id INTO v_newest FROM runs
-    WHERE supersede_group = p_group AND finished_at IS NULL ORDER BY seq DESC LIMIT 1;
-    IF NOT FOUND OR NOT EXISTS (
-        SELECT FROM runs
-        WHERE supersede_group = p_group AND finished_at IS NULL AND superseded_by IS NULL
-          AND change_key <> v_newest.change_key) THEN
-        RETURN 0;
-    END IF;
-    RETURN fermata_supersede(
-        p_group, v_newest.change_key, v_newest.id, v_newest.event_id);
+    PERFORM pg_advisory_xact_lock(fermata_group_key(p_group));
+    SELECT id, event_id INTO v_newest FROM runs
+    WHERE supersede_group = p_group AND finished_at IS NULL AND superseded_by IS NULL
+    ORDER BY seq DESC LIMIT 1;
+    RETURN fermata_supersede(p_group, v_newest.id, v_newest.event_id);
 END $$;
 
 CREATE FUNCTION fermata_start(p_ask jsonb, p_event uuid) RETURNS uuid
@@ -64,8 +67,7 @@ BEGIN
         RETURNING id INTO v_run;
         IF FOUND THEN
             IF p_ask ->> 'supersede_group' IS NOT NULL THEN
-                PERFORM fermata_supersede(
-                    p_ask ->> 'supersede_group', p_ask ->> 'change_key', v_run, p_event);
+                PERFORM fermata_supersede(p_ask ->> 'supersede_group', v_run, p_event);
             END IF;
             RETURN v_run;
         END IF;
@@ -149,16 +151,17 @@ DECLARE
     v_thread uuid;
     v_remarks text[] := '{}';
     v_misses text[] := '{}';
+    v_crowded text[] := '{}';
     v_reason text;
 BEGIN
-    SELECT id, thread_id, run_ids, reason INTO v_known FROM (
+    SELECT id, thread_id, run_ids INTO v_known FROM (
         SELECT * FROM events WHERE source = p_source AND delivery_id = p_delivery
         UNION ALL
         SELECT * FROM events WHERE source = p_source AND body_digest = p_digest) e LIMIT 1;
     IF FOUND THEN
         RETURN json_build_object(
             'event_id', v_known.id, 'status', 'duplicate', 'run_id', v_known.run_ids[1],
-            'thread_id', v_known.thread_id, 'run_ids', v_known.run_ids, 'reason', '');
+            'thread_id', v_known.thread_id, 'run_ids', v_known.run_ids);
     END IF;
     IF p_kind = 'ci_result' THEN
         INSERT INTO ci_facts (repo, sha, source, name, conclusion, url, at)
@@ -171,6 +174,10 @@ BEGIN
     FOR v_ask IN SELECT * FROM jsonb_array_elements(p_asks) LOOP
         CASE v_ask ->> 'ask'
             WHEN 'start' THEN
+                IF v_ask ->> 'supersede_group' IS NOT NULL AND NOT pg_try_advisory_xact_lock(
+                    fermata_group_key(v_ask ->> 'supersede_group')) THEN
+                    v_crowded := v_crowded || (v_ask ->> 'supersede_group');
+                END IF;
                 v_run := fermata_start(v_ask, p_id);
                 v_runs := v_runs || v_run;
             WHEN 'signal' THEN
@@ -206,5 +213,16 @@ BEGIN
     RETURN json_build_object(
         'event_id', p_id,
         'status', CASE WHEN cardinality(v_runs) = 0 THEN 'ignored' ELSE 'accepted' END,
-        'run_id', v_runs[1], 'thread_id', v_thread, 'run_ids', v_runs, 'reason', v_reason);
+        'run_id', v_runs[1], 'thread_id', v_thread, 'run_ids', v_runs, 'reason', v_reason,
+        'crowded', v_crowded);
 END $$;
+
+-- Many at once: each stands for itself, the flush to disk is shared.
+CREATE FUNCTION fermata_accept_all(p_events jsonb, p_payloads bytea[]) RETURNS SETOF json
+LANGUAGE sql AS $$
+    SELECT fermata_accept(
+        (e ->> 'id')::uuid, e ->> 'source', e ->> 'delivery', e ->> 'digest',
+        (e ->> 'received')::timestamptz, e ->> 'kind', e -> 'body', p_payloads[ord],
+        e -> 'asks')
+    FROM jsonb_array_elements(p_events) WITH ORDINALITY AS u (e, ord) ORDER BY ord;
+$$;

@@ -67,11 +67,9 @@ BEGIN
     WHERE r.id = p_run AND e.id = r.event_id
     RETURNING json_build_object(
         'run_id', r.id, 'thread_id', r.thread_id, 'fence', r.fence, 'worker_id', p_worker,
-        'goal', r.goal, 'state', r.state, 'started', r.started, 'waiting_seq', r.seen_seq,
-        'due_at', v_due,
-        'event', json_build_object(
-            'id', e.id, 'source', e.source, 'delivery_id', e.delivery_id,
-            'body_digest', e.body_digest, 'received_at', e.received_at, 'body', e.body))
+        'goal', r.goal, 'state', r.state, 'started', r.started OR r.fence > 1,
+        'waiting_seq', r.seen_seq, 'due_at', v_due,
+        'event', fermata_doc(e))
     INTO v_lease;
     RETURN v_lease;
 END $$;

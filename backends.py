@@ -1,0 +1,104 @@
+"""Part of the composition root: each backend that is set becomes real, the others are simulated."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from domain.clock import Clock, SystemClock
+from domain.service import Catalogue
+from evals.simulated import SimulatedWorld, attach
+from evals.world.clock import WorldClock
+from settings import Settings
+from tools.cluster_client import ClusterClient
+from tools.cluster_read import KubernetesReader
+from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
+from tools.forge import GitHubForge
+from tools.forge_twin import ForgeTwin
+from tools.github_client import github_client
+from tools.notify import SlackNotifier, WebhookNotifier
+from tools.notify_twin import NotifyTwin
+from tools.ports import ForgeReader, WritePort
+from tools.prometheus import PrometheusMetrics
+from tools.toolbox import Backend, Readers, Toolbox
+
+
+class NoWorld(RuntimeError):
+    """A worker needs the simulated world of a `serve`, and none is running."""
+
+
+@contextlib.asynccontextmanager
+async def open_backends(
+    settings: Settings, catalogue: Catalogue, world: SimulatedWorld | None, *, host: bool
+) -> AsyncIterator[tuple[Clock, Toolbox]]:
+    """The clock of the operated world, and the toolbox. Raises `NoWorld`."""
+    async with contextlib.AsyncExitStack() as stack:
+        in_cluster = settings.kubernetes_service_host is not None
+        kubeconfig = Path(settings.kubeconfig) if settings.kubeconfig else None
+        real_cluster = kubeconfig is not None or in_cluster
+        clock: Clock = SystemClock()
+        prometheus_url = settings.prometheus_url
+        backends: list[Backend] = []
+        if not real_cluster or prometheus_url is None:
+            if host:
+                world = world or SimulatedWorld(
+                    catalogue,
+                    settings.fermata_data,
+                    kubeconfig=kubeconfig,
+                    clock=None if real_cluster else _clock(settings),
+                )
+                simulated = await world.start()
+                stack.push_async_callback(world.stop)
+            else:
+                found = attach(settings.fermata_data)
+                if found is None:
+                    raise NoWorld(
+                        "no simulated world is running for this data folder; start `fermata "
+                        "serve` first, or set KUBECONFIG and PROMETHEUS_URL"
+                    )
+                simulated = found
+            clock = simulated.clock
+            kubeconfig = kubeconfig or simulated.kubeconfig
+            prometheus_url = prometheus_url or simulated.prometheus_url
+        client = await stack.enter_async_context(
+            ClusterClient(kubeconfig=None if in_cluster and not settings.kubeconfig else kubeconfig)
+        )
+        backends.append(
+            Backend("kubernetes", "real", settings.kubeconfig or "in cluster")
+            if real_cluster
+            else Backend("kubernetes", "simulated", "emulator with its own controllers")
+        )
+        metrics = PrometheusMetrics(prometheus_url or "", token=settings.prometheus_token)
+        stack.push_async_callback(metrics.close)
+        backends.append(
+            Backend("metrics", "real", settings.prometheus_url)
+            if settings.prometheus_url
+            else Backend("metrics", "simulated", "counters of the simulated world")
+        )
+        forge_reader, forge_writer, forge = await _forge(settings, stack)
+        notifier, notify = await _notifier(settings, stack)
+        cluster_writer = KubernetesWriter(client)
+        writers: dict[str, WritePort] = {kind: cluster_writer for kind in CLUSTER_KINDS}
+        writers["git_comment_pr"] = forge_writer
+        writers["notify"] = notifier
+        readers = Readers(KubernetesReader(client), metrics, forge_reader)
+        yield clock, Toolbox(readers, writers, (*backends, forge, notify))
+
+
+def _clock(settings: Settings) -> WorldClock | None:
+    if settings.fermata_world_speed == 1.0:
+        return None
+    return WorldClock(SystemClock().now(), settings.fermata_world_speed)
+
+
+async def _forge(
+    settings: Settings, stack: contextlib.AsyncExitStack
+) -> tuple[ForgeReader, WritePort, Backend]:
+    raise AssertionError
+
+
+async def _notifier(
+    settings: Settings, stack: contextlib.AsyncExitStack
+) -> tuple[WritePort, Backend]:
+    raise AssertionError

@@ -1,0 +1,162 @@
+"""Approvals: the questions, the votes on them (refused ones too), and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from domain.approval import ApprovalRequest, ApprovalState, Vote
+from store import signals
+from store.database import CONFLICTS, Connection, Database, again, text
+from store.leases import hold
+from store.records import Lease
+
+Judge = Callable[[ApprovalRequest, Vote, str], str | None]
+"""Whether one vote may count: None, or the reason why not. Pure: it runs inside a transaction."""
+
+GET = "SELECT fermata_doc(a) FROM approvals a WHERE a.id = %(id)s"
+LIST = """
+SELECT fermata_doc(a) FROM approvals a
+WHERE (%(state)s::text IS NULL OR a.state = %(state)s) ORDER BY a.seq DESC LIMIT %(limit)s
+"""
+OF_RUN = "SELECT fermata_doc(a) FROM approvals a WHERE a.run_id = %(run)s ORDER BY a.seq"
+REFUSALS = """
+SELECT json_build_object('principal', v.principal, 'roles', v.roles, 'decision', v.decision,
+                         'comment', v.comment, 'via', v.via, 'at', v.at), v.refused
+FROM votes v WHERE v.approval_id = %(id)s AND v.refused IS NOT NULL ORDER BY v.id
+"""
+LOCK_RUN = """
+SELECT id FROM runs WHERE id = (SELECT run_id FROM approvals WHERE id = %(id)s)
+FOR NO KEY UPDATE
+"""
+ADD_VOTE = """
+INSERT INTO votes (approval_id, principal, roles, decision, comment, via, at, refused)
+VALUES (%(id)s, %(principal)s, %(roles)s, %(decision)s, %(comment)s, %(via)s, %(at)s, %(refused)s)
+"""
+SETTLE = """
+UPDATE approvals SET state = %(state)s, settled_at = clock_timestamp()
+WHERE id = %(id)s AND state = 'pending'
+"""
+EXPIRE = """
+UPDATE approvals SET state = 'expired', settled_at = clock_timestamp()
+WHERE id = %(id)s AND run_id = %(run)s AND state = 'pending'
+"""
+SPEND = """
+UPDATE approvals SET state = 'spent', settled_at = clock_timestamp()
+WHERE id = %(id)s AND run_id = %(run)s AND state IN ('approved', 'spent')
+"""
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """Requests for approval and their votes."""
+
+    db: Database
+
+    async def get(self, approval_id: UUID) -> ApprovalRequest | None:
+        """One request with the votes that count, or None."""
+        return await self.db.model(ApprovalRequest, GET, {"id": approval_id})
+
+    async def list(
+        self, state: ApprovalState | None = None, limit: int = 100
+    ) -> list[ApprovalRequest]:
+        """Requests in a state (None: all), newest first."""
+        return await self.db.models(
+            ApprovalRequest, LIST, {"state": state.value if state else None, "limit": limit}
+        )
+
+    async def refusals(self, approval_id: UUID) -> tuple[tuple[Vote, str], ...]:
+        """Votes that do not count, each with the reason."""
+        found = await self.db.rows(REFUSALS, {"id": approval_id})
+        return tuple((Vote.model_validate(vote), str(reason)) for vote, reason in found)
+
+    async def vote(
+        self, approval_id: UUID, vote: Vote, digest: str, judge: Judge
+    ) -> tuple[ApprovalRequest, str | None]:
+        """Cast a vote; the request as it is now, and the reason if the vote was refused.
+
+        `judge` decides on the vote alone; the request is approved when as many different people
+        as it requires have approved, and rejected by any one rejection. Either wakes the run.
+        Votes on one run are counted one after the other. Raises `LookupError` for no such request.
+        """
+        async for attempt in again(*CONFLICTS):
+            with attempt:
+                async with self.db.transaction() as conn:
+                    return await _vote(conn, approval_id, vote, digest, judge)
+        raise AssertionError("unreachable")
+
+    async def expire(self, lease: Lease, approval_id: UUID) -> bool:
+        """Let a pending request expire; False when it was no longer pending."""
+        async with self.db.transaction() as conn:
+            await hold(conn, lease)
+            done = await conn.execute(EXPIRE, {"id": approval_id, "run": lease.run_id})
+            return done.rowcount == 1
+
+    async def spend(self, lease: Lease, approval_id: UUID) -> None:
+        """Use an approval up, as the first effect that rests on it does.
+
+        Raises `ValueError` unless it was given, and given to this run.
+        """
+        async with self.db.transaction() as conn:
+            await hold(conn, lease)
+            done = await conn.execute(SPEND, {"id": approval_id, "run": lease.run_id})
+            if done.rowcount != 1:
+                raise ValueError(f"approval {approval_id} was not given to run {lease.run_id}")
+
+
+async def _vote(
+    conn: Connection, approval_id: UUID, vote: Vote, digest: str, judge: Judge
+) -> tuple[ApprovalRequest, str | None]:
+    # The run's row first, as everywhere; it also makes votes on one run wait for each other.
+    await conn.execute(LOCK_RUN, {"id": approval_id})
+    before = await _read(conn, approval_id)
+    refused = judge(before, vote, digest)
+    if refused is None and before.state is not ApprovalState.PENDING:
+        refused = f"the request is no longer pending, it is {before.state.value}"
+    if refused is None and vote.decision not in ("approve", "reject"):
+        refused = "a vote is either approve or reject"
+    await conn.execute(
+        ADD_VOTE,
+        {
+            "id": approval_id,
+            "principal": text(vote.principal),
+            "roles": list(vote.roles),
+            "decision": "approve" if vote.decision == "approve" else "reject",
+            "comment": text(vote.comment),
+            "via": vote.via,
+            "at": vote.at,
+            "refused": refused,
+        },
+    )
+    if refused is not None:
+        return before, refused
+    after = await _read(conn, approval_id)
+    settled = _settled(after)
+    if settled is not None:
+        await conn.execute(SETTLE, {"id": approval_id, "state": settled.value})
+    payload = {
+        "approval_id": str(approval_id),
+        "principal": vote.principal,
+        "decision": vote.decision,
+        "state": (settled or after.state).value,
+    }
+    await signals.send(conn, after.run_id, "vote", payload)
+    return after.model_copy(update={"state": settled or after.state}), None
+
+
+async def _read(conn: Connection, approval_id: UUID) -> ApprovalRequest:
+    row = await (await conn.execute(GET, {"id": approval_id})).fetchone()
+    if row is None:
+        raise LookupError(f"there is no approval {approval_id}")
+    return ApprovalRequest.model_validate(row[0])
+
+
+def _settled(request: ApprovalRequest) -> ApprovalState | None:
+    """What the votes that count have made of a pending request, or None: not settled yet."""
+    if any(vote.decision == "reject" for vote in request.votes):
+        return ApprovalState.REJECTED
+    approvers = {vote.principal.casefold() for vote in request.votes}
+    if len(approvers) >= request.requirement.count:
+        return ApprovalState.APPROVED
+    return None

@@ -1,0 +1,205 @@
+"""`k8s_deploy`: canary pods without traffic, a stable roll-out, a first install."""
+
+from __future__ import annotations
+
+from domain.action import K8sDeploy
+from domain.effect import Applied
+from domain.errors import Permanent
+from domain.service import Target
+from tools import cluster_replicas
+from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE
+from tools.cluster_errors import Json
+from tools.cluster_hand import Hand
+from tools.cluster_lookup import (
+    applied,
+    at_full,
+    is_autoscaled,
+    missing,
+    own_stable,
+    unless_present,
+)
+from tools.cluster_objects import (
+    FULL,
+    TRACK,
+    canary_name,
+    canary_of,
+    check_owned,
+    first_deployment_spec,
+    full_replicas,
+    image_of,
+    manifest,
+    notes_of,
+    replicas,
+    selector_of,
+    selects,
+    service_selects,
+    service_spec,
+    track_labels,
+    with_image,
+)
+from tools.cluster_route import canary_weights, route_spec, with_weight
+
+
+async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
+    """Create or update the canary: stable's own pod template with another image.
+
+    It gets `weight` percent of stable's pods, rounded up, at least one; one that runs this image
+    already is never made smaller, as it may be serving.
+    """
+    target, name = action.target, canary_name(action.target)
+    stable = await own_stable(hand.client, target)
+    canary = await hand.client.get(DEPLOYMENT, target.namespace, name)
+    pods = track_labels(target, stable, "canary")
+    if selects(stable["spec"]["selector"], pods):
+        raise Permanent(
+            f"the selector of Deployment {target.namespace}/{target.workload.deployment} would "
+            "match the canary's pods too",
+            f"a selector cannot be changed: recreate the Deployment with {TRACK}=stable in its "
+            "selector and pod template (docs/kubernetes.md shows how to without an outage)",
+        )
+    await _keep_apart(action, stable, canary, hand)
+    is_scaled = await is_autoscaled(hand.client, target, name)
+    size = full_replicas(stable, target) if FULL in notes_of(stable) else replicas(stable)
+    wanted = max(1, -(-action.weight * size // 100))
+
+    def service(current: Json | None) -> Json:
+        selector = selector_of(target, pods)
+        if current is None:
+            return manifest(SERVICE, target, name, pods, service_spec(target, selector))
+        if service_selects(current, pods):
+            return current
+        return {**current, "spec": {**current["spec"], "selector": selector}}
+
+    def deployment(current: Json | None) -> Json:
+        if current is None:
+            spec = canary_of(stable, target, action.image, wanted)
+            return manifest(DEPLOYMENT, target, name, pods, spec)
+        selector = current["spec"]["selector"]
+        if not selects(selector, pods):
+            raise Permanent(
+                f"Deployment {target.namespace}/{name} selects other pods than a canary of "
+                f"{target.workload.deployment} has, and a selector cannot be changed",
+                f"delete it: `kubectl -n {target.namespace} delete deployment {name}`",
+            )
+        count, now = wanted, replicas(current)
+        if is_scaled and now:
+            count = now
+        elif image_of(current, target) == action.image:
+            count = max(now, wanted)
+        spec = canary_of(stable, target, action.image, count)
+        return {**current, "spec": {**spec, "selector": selector}}
+
+    await hand.ensure(SERVICE, target.namespace, name, service)
+    change = await hand.ensure(DEPLOYMENT, target.namespace, name, deployment)
+    count = replicas(change.obj)
+    verb = "already has" if change.did == "nothing" else "gets"
+    return applied(
+        hand,
+        f"canary {target.namespace}/{name} {verb} {count} pod(s) of {action.image}",
+        change,
+        {"image": action.image, "replicas": count},
+    )
+
+
+async def _keep_apart(action: K8sDeploy, stable: Json, canary: Json | None, hand: Hand) -> None:
+    """See to it, before there are pods of a new image, that no traffic will reach them."""
+    target, name = action.target, action.target.workload.deployment
+    pods = track_labels(target, stable, "canary")
+    service = await hand.client.get(SERVICE, target.namespace, name)
+    if target.workload.route is None:
+        if service is None:
+            raise missing(SERVICE, target, name)
+        is_exposed = cluster_replicas.is_exposed(service, stable, canary, target)
+        if not is_exposed:
+
+            def stable_alone(current: Json | None) -> Json:
+                if current is None:
+                    raise missing(SERVICE, target, name)
+                return cluster_replicas.with_selector(current, stable, target, 0)
+
+            await hand.ensure(SERVICE, target.namespace, name, stable_alone)
+    else:
+        route = await hand.client.get(HTTPROUTE, target.namespace, target.workload.route)
+        if route is None:
+            raise missing(HTTPROUTE, target, target.workload.route)
+        # What would stop the traffic step is better said before there are pods.
+        check_owned(HTTPROUTE, route)
+        with_weight(route, target, max(1, action.weight))
+        is_exposed = any(canary_weights(route, target))
+        if service is not None and service_selects(service, pods):
+            raise Permanent(
+                f"Service {target.namespace}/{name} would send traffic to the canary past the "
+                "route's weights",
+                f"add {TRACK}: stable to its selector",
+            )
+    if is_exposed and canary is not None and image_of(canary, target) != action.image:
+        raise Permanent(
+            f"the canary of {target.key} still serves traffic with {image_of(canary, target)}",
+            "take its traffic away first (/rollback, or weight 0 on the route)",
+        )
+
+
+async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname: str) -> Applied:
+    """Roll stable to the image, or install the service where it has never been."""
+    target, name = action.target, action.target.workload.deployment
+    if await hand.client.get(DEPLOYMENT, target.namespace, name) is None:
+        return await _first_install(action, hand, gateway, hostname)
+    is_scaled = await is_autoscaled(hand.client, target, name)
+
+    def rolled(current: Json | None) -> Json:
+        if current is None:
+            raise missing(DEPLOYMENT, target, name)
+        if current["spec"].get("paused"):
+            raise Permanent(
+                f"Deployment {target.namespace}/{name} is paused, so it would not roll",
+                f"`kubectl -n {target.namespace} rollout resume deployment {name}`",
+            )
+        changed = with_image(current, target, action.image)
+        return changed if is_scaled or FULL not in notes_of(current) else at_full(changed, target)
+
+    change = await hand.ensure(DEPLOYMENT, target.namespace, name, rolled)
+    verb = "already names" if change.did == "nothing" else "rolls to"
+    return applied(
+        hand,
+        f"stable {target.namespace}/{name} {verb} {action.image}",
+        change,
+        {"image": action.image, "replicas": replicas(change.obj)},
+    )
+
+
+async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: str) -> Applied:
+    target, name = action.target, action.target.workload.deployment
+    spec = first_deployment_spec(target, action.image)
+    if await is_autoscaled(hand.client, target, name):
+        del spec["replicas"]
+    pods = spec["template"]["metadata"]["labels"]
+    deployment = manifest(DEPLOYMENT, target, name, pods, spec)
+    bodies = []
+    for track, service in (("stable", name), ("canary", canary_name(target))):
+        own = track_labels(target, deployment, track)
+        bodies.append((SERVICE, manifest(SERVICE, target, service, own, service_spec(target, own))))
+    if target.workload.route is not None:
+        own = {"app": target.service}
+        route = route_spec(target, gateway, _hostname(hostname, target))
+        bodies.append((HTTPROUTE, manifest(HTTPROUTE, target, target.workload.route, own, route)))
+    # The Deployment comes last: all before it is harmless without pods, and while it is missing
+    # the install goes on where it stopped.
+    bodies.append((DEPLOYMENT, deployment))
+    made = []
+    for kind, body in bodies:
+        of = body["metadata"]["name"]
+        change = await hand.ensure(kind, target.namespace, of, unless_present(body))
+        if change.did == "created":
+            made.append(f"{kind.kind} {of}")
+    return applied(
+        hand,
+        f"first install of {target.key} with {action.image}: made {', '.join(made) or 'nothing'}",
+        change,
+        {"image": action.image, "made": made},
+    )
+
+
+def _hostname(template: str, target: Target) -> str:
+    return template.format(
+        service=target.service, namespace=target.namespace, environment=target.environment
+    )

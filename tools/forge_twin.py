@@ -1,0 +1,78 @@
+"""The forge without credentials: renders what would be posted, and knows nothing of the forge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from domain.action import Action, GitCommentPr
+from domain.effect import Applied, Stamp
+from domain.errors import Permanent
+from tools.ports import Guard
+from tools.sticky_comment import Sticky, stamp_words, understood, written
+
+
+@dataclass
+class ForgeTwin:
+    """A dry run that keeps comments in memory and treats them by the same rules as GitHub's.
+
+    Readers answer None (unknown) except for what is put into the tables here.
+    """
+
+    paths: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    heads: dict[tuple[str, int], str] = field(default_factory=dict)
+    branches: dict[tuple[str, str], str] = field(default_factory=dict)
+    roles: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    comments: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    """By repository, number and marker: the whole text as GitHub would store it."""
+
+    async def changed_paths(self, repo: str, number: int) -> tuple[str, ...] | None:
+        """What a test or demo has put in."""
+        return self.paths.get((repo, number))
+
+    async def head_sha(self, repo: str, number: int) -> str | None:
+        """What a test or demo has put in."""
+        return self.heads.get((repo, number))
+
+    async def branch_sha(self, repo: str, branch: str) -> str | None:
+        """What a test or demo has put in."""
+        return self.branches.get((repo, branch))
+
+    async def roles_of(self, repo: str, login: str) -> tuple[str, ...] | None:
+        """What a test or demo has put in."""
+        return self.roles.get((repo, login))
+
+    async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
+        """Render and remember; nothing leaves the house."""
+        comment = _comment_action(action)
+        text = written(comment, stamp)
+        await guard()
+        self.comments[_place(comment)] = text
+        return _rendered(comment, text)
+
+    async def read_back(self, action: Action, stamp: Stamp) -> Applied | None:
+        """Whether this very action was rendered by this process."""
+        comment = _comment_action(action)
+        text = self.comments.get(_place(comment), "")
+        sticky = understood(text)
+        if sticky is None or sticky.stamp != stamp_words(stamp):
+            return None
+        return _rendered(comment, text)
+
+
+def _comment_action(action: Action) -> GitCommentPr:
+    if not isinstance(action, GitCommentPr):
+        raise Permanent(f"the forge cannot do {action.kind}", "see the settings in the README")
+    return action
+
+
+def _place(comment: GitCommentPr) -> tuple[str, int, str]:
+    return comment.repo, comment.number, comment.marker
+
+
+def _rendered(comment: GitCommentPr, text: str) -> Applied:
+    sticky: Sticky | None = understood(text)
+    return Applied(
+        summary=f"dry run: comment on {comment.repo}#{comment.number} rendered",
+        data={"body": sticky.visible if sticky else text},
+        simulated=True,
+    )

@@ -1,0 +1,353 @@
+"""View models: what a run's page shows, worked out from what is stored. Pure but for the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from domain.approval import ApprovalRequest
+from domain.decision import MatchedRule
+from domain.effect import EffectState
+from domain.event import AlertGroup, Commanded, CommandName, Event
+from domain.plan import Plan
+from domain.verdict import MetricVerdict
+from store.records import DecisionRow, EffectRow, RunDetail, RunRow, VerdictRow
+from web.charts import Bars, Lines, bars, lines
+from web.desk import Desk
+from web.progress import Stage, StepProgress, stages_of, steps_of
+from web.tells import may_signal, offered
+from web.tokens import Principal
+from web.topology import Picture, picture
+from web.voting import is_open, why_not
+
+
+@dataclass(frozen=True)
+class MetricView:
+    """One SLI of a check, in numbers and small pictures."""
+
+    metric: MetricVerdict
+    bars: Bars
+    lines: Lines | None
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """One check: its latest verdict, and how many looks led to it."""
+
+    step_id: str
+    title: str
+    row: VerdictRow
+    looks: int
+    metrics: tuple[MetricView, ...]
+
+
+@dataclass(frozen=True)
+class DecisionView:
+    """Decisions in a row that said the same of a step, shown once."""
+
+    first: DecisionRow
+    last: DecisionRow
+    title: str
+    times: int
+    rules: tuple[MatchedRule, ...]
+
+
+@dataclass(frozen=True)
+class EffectView:
+    """An effect with what it would say or said, as text."""
+
+    row: EffectRow
+    title: str
+    body: str
+    """A comment's or a message's text, '' for other actions."""
+
+
+@dataclass(frozen=True)
+class ApprovalView:
+    """A request, whether it can be answered, and by the person who looks at it."""
+
+    request: ApprovalRequest
+    open: bool
+    refusal: str | None
+    covers: tuple[str, ...]
+    """Titles of the steps that a yes covers."""
+    run_title: str = ""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An entry of the timeline."""
+
+    at: datetime
+    kind: Literal["event", "signal", "vote", "effect", "verdict", "decision"]
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SignalForm:
+    """Something the person may tell the run."""
+
+    kind: str
+    label: str
+    explains: str
+    needs_reason: bool
+    grave: bool
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything on a run's page."""
+
+    run: RunRow
+    event: Event
+    plan: Plan | None
+    facts: tuple[tuple[str, str], ...]
+    stages: tuple[Stage, ...]
+    done: int
+    total: int
+    picture: Picture
+    checks: tuple[CheckView, ...]
+    decisions: tuple[DecisionView, ...]
+    effects: tuple[EffectView, ...]
+    approvals: tuple[ApprovalView, ...]
+    moments: tuple[Moment, ...]
+    forms: tuple[SignalForm, ...]
+    raw: dict[str, Any]
+
+
+SIGNAL_FORMS: dict[CommandName, SignalForm] = {
+    CommandName.HOLD: SignalForm(
+        "hold", "Hold", "Keeps the run where it is until somebody resumes it.", False, False
+    ),
+    CommandName.RESUME: SignalForm(
+        "resume", "Resume", "Lets a run that is held go on.", False, False
+    ),
+    CommandName.CANCEL: SignalForm(
+        "cancel", "Cancel", "Ends the run; what has begun goes back the safe way.", False, True
+    ),
+    CommandName.RETRY: SignalForm(
+        "retry", "Retry", "Plans the same change anew and runs it from the start.", False, False
+    ),
+    CommandName.OVERRIDE: SignalForm(
+        "override",
+        "Override change window",
+        "Lifts change windows for this change for a limited time. Logged with your name.",
+        True,
+        True,
+    ),
+}
+
+
+def run_view(desk: Desk, detail: RunDetail, principal: Principal) -> RunView:
+    """The page of a run as this person sees it."""
+    run, steps = detail.run, steps_of(detail)
+    titles = {step.id: step.title for step in steps}
+    own = [step for step in steps if step.phase == "plan"]
+    return RunView(
+        run=run,
+        event=detail.event,
+        plan=run.plan,
+        facts=_facts(detail),
+        stages=stages_of(steps),
+        done=sum(step.status == "done" for step in own),
+        total=len(own),
+        picture=picture([node for node, _ in detail.path], run.state),
+        checks=_checks(detail, titles),
+        decisions=_decisions(detail, titles),
+        effects=tuple(_effect(row, titles) for row in detail.effects),
+        approvals=tuple(
+            approval_view(desk, one, principal, run.plan) for one in reversed(detail.approvals)
+        ),
+        moments=_moments(detail, titles),
+        forms=tuple(SIGNAL_FORMS[k] for k in offered(run) if may_signal(desk, k, principal)),
+        raw=detail.event.model_dump(mode="json"),
+    )
+
+
+def approval_view(
+    desk: Desk,
+    request: ApprovalRequest,
+    principal: Principal,
+    plan: Plan | None,
+    run_title: str = "",
+) -> ApprovalView:
+    """A request as this person sees it."""
+    answerable = is_open(desk, request)
+    covers = tuple(step.title for step in plan.steps if step.scope == request.scope) if plan else ()
+    return ApprovalView(
+        request=request,
+        open=answerable,
+        refusal=why_not(desk, request, principal) if answerable else None,
+        covers=covers,
+        run_title=run_title,
+    )
+
+
+def event_sentence(event: Event) -> str:
+    """One line about an event."""
+    body = event.body
+    match body.kind:
+        case "pull_request":
+            verb = "merged" if body.merged else body.action
+            return f"{body.repo}#{body.number} {verb}: {body.title}"
+        case "push":
+            return f"push of {body.sha[:10]} to {body.branch} of {body.repo}"
+        case "tag":
+            return f"tag {body.tag} in {body.repo}"
+        case "ci_result":
+            return f"{body.name}: {body.conclusion or 'running'} on {body.sha[:10]} of {body.repo}"
+        case "command":
+            return _commands_sentence(body)
+        case "alert":
+            return _alert_sentence(body)
+        case "unhandled":
+            return body.what + (f" ({body.repo})" if body.repo else "")
+
+
+def _commands_sentence(body: Commanded) -> str:
+    said = "; ".join(f"/{one.name.value} {' '.join(one.args)}".strip() for one in body.commands)
+    where = f" on {body.repo}#{body.number}" if body.number else ""
+    return f"{body.author.login}: {said or 'no command'}{where}"
+
+
+def _alert_sentence(body: AlertGroup) -> str:
+    names = ", ".join(sorted({alert.name for alert in body.alerts}))
+    return f"{body.status}: {names} ({len(body.alerts)} alerts)"
+
+
+def _facts(detail: RunDetail) -> tuple[tuple[str, str], ...]:
+    run, event = detail.run, detail.event
+    change = run.plan.change if run.plan else None
+    rows = [
+        ("Goal", run.goal),
+        ("Targets", ", ".join(run.targets)),
+        ("Repository", run.repo or ""),
+        ("Pull request", f"#{run.number}" if run.number else ""),
+        ("Commit", run.sha or ""),
+        ("Author", run.author),
+        ("Merged by", change.merged_by.login if change and change.merged_by else ""),
+        ("Started by", f"{event.source}: {event_sentence(event)}"),
+        ("Planner", run.plan.planner if run.plan else ""),
+        ("Run", str(run.id)),
+        ("Thread", str(run.thread_id)),
+        ("Change", run.change_key),
+        ("Plan digest", run.plan_digest or ""),
+    ]
+    return tuple((label, value) for label, value in rows if value)
+
+
+def _checks(detail: RunDetail, titles: dict[str, str]) -> tuple[CheckView, ...]:
+    by_step: dict[str, list[VerdictRow]] = {}
+    for row in sorted(detail.verdicts, key=lambda one: one.seq):
+        by_step.setdefault(row.step_id, []).append(row)
+    return tuple(
+        CheckView(
+            step_id=step_id,
+            title=titles.get(step_id, step_id),
+            row=rows[-1],
+            looks=len(rows),
+            metrics=tuple(
+                MetricView(metric, bars(metric), lines(rows, metric.metric))
+                for metric in rows[-1].verdict.metrics
+            ),
+        )
+        for step_id, rows in by_step.items()
+    )
+
+
+def _decisions(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView, ...]:
+    views: list[DecisionView] = []
+    for row in sorted(detail.decisions, key=lambda one: one.seq):
+        before = views[-1] if views else None
+        if before is not None and _says(before.last) == _says(row):
+            views[-1] = DecisionView(
+                before.first, row, before.title, before.times + 1, row.decision.rules
+            )
+        else:
+            title = titles.get(row.step_id, row.step_id)
+            views.append(DecisionView(row, row, title, 1, row.decision.rules))
+    return tuple(reversed(views))
+
+
+def _says(row: DecisionRow) -> tuple[object, ...]:
+    """What makes two decisions the same to a reader: step, outcome and rules, not their times."""
+    rules = tuple((rule.rule, rule.outcome) for rule in row.decision.rules)
+    return row.step_id, row.decision.outcome, rules, row.approval_id
+
+
+def _effect(row: EffectRow, titles: dict[str, str]) -> EffectView:
+    rendered = row.result.data.get("body") if row.result is not None else None
+    body = rendered or row.action.get("body") or row.action.get("text") or ""
+    return EffectView(row, titles.get(row.step_id, row.step_id), str(body))
+
+
+def _moments(detail: RunDetail, titles: dict[str, str]) -> tuple[Moment, ...]:
+    """What people did and what came of it, oldest first. Every decision stands in its own list."""
+    event = detail.event
+    moments = [Moment(event.received_at, "event", "active", event_sentence(event))]
+    moments += [
+        Moment(one.at, "signal", "wait", _signal_sentence(one.kind, one.payload))
+        for one in detail.signals
+    ]
+    for request in detail.approvals:
+        moments.append(
+            Moment(request.requested_at, "decision", "ask", f"asked: {request.question}")
+        )
+        moments += [
+            Moment(
+                vote.at,
+                "vote",
+                "good" if vote.decision == "approve" else "bad",
+                f"{vote.principal} said {vote.decision} ({vote.via})"
+                + (f": {vote.comment}" if vote.comment else ""),
+            )
+            for vote in request.votes
+        ]
+    moments += [
+        Moment(
+            row.finished_at or row.started_at,
+            "effect",
+            "good" if row.state is EffectState.APPLIED else "bad",
+            f"{titles.get(row.step_id, row.step_id)}: "
+            + (row.result.summary if row.result else row.error or row.state.value),
+        )
+        for row in detail.effects
+    ]
+    moments += [
+        Moment(
+            row.at,
+            "verdict",
+            row.verdict.kind,
+            f"{titles.get(row.step_id, row.step_id)}: {row.verdict.reason}",
+        )
+        for row in _last_verdicts(detail.verdicts)
+    ]
+    return tuple(sorted(moments, key=lambda moment: moment.at))
+
+
+def _last_verdicts(rows: Sequence[VerdictRow]) -> list[VerdictRow]:
+    return list({row.step_id: row for row in sorted(rows, key=lambda one: one.seq)}.values())
+
+
+def _signal_sentence(kind: str, payload: dict[str, Any]) -> str:
+    who = str(payload.get("author") or payload.get("principal") or "")
+    why = str(payload.get("reason") or payload.get("why") or payload.get("conclusion") or "")
+    by = str(payload.get("by") or "")
+    parts = [kind.replace("_", " ")]
+    if who:
+        parts.append(f"by {who}")
+    if by:
+        parts.append(f"by run {by[:8]}")
+    return " ".join(parts) + (f": {why}" if why else "")
+
+
+__all__ = [
+    "RunView",
+    "StepProgress",
+    "approval_view",
+    "event_sentence",
+    "run_view",
+]
