@@ -14,11 +14,6 @@ from settings import Settings
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
 from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
-from tools.forge import GitHubForge
-from tools.forge_twin import ForgeTwin
-from tools.github_client import github_client
-from tools.notify import SlackNotifier, WebhookNotifier
-from tools.notify_twin import NotifyTwin
 from tools.ports import ForgeReader, WritePort
 from tools.prometheus import PrometheusMetrics
 from tools.toolbox import Backend, Readers, Toolbox
@@ -79,7 +74,7 @@ async def open_backends(
         forge_reader, forge_writer, forge = await _forge(settings, stack)
         notifier, notify = await _notifier(settings, stack)
         cluster_writer = KubernetesWriter(client)
-        writers: dict[str, WritePort] = {kind: cluster_writer for kind in CLUSTER_KINDS}
+        writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, cluster_writer)
         writers["git_comment_pr"] = forge_writer
         writers["notify"] = notifier
         readers = Readers(KubernetesReader(client), metrics, forge_reader)

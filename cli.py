@@ -247,7 +247,9 @@ def runs_list(
         show_json(told)
         return
     if not told["runs"]:
-        out.print("No runs yet. Send an event: fermata event send examples/merged-pull-request.json")
+        out.print(
+            "No runs yet: fermata event send examples/merged-pull-request.json"
+        )
         return
     table = Table(box=None, pad_edge=False)
     for column in ("run", "state", "what", "targets", "why"):
@@ -398,7 +400,9 @@ def comments_parse() -> None:
 
 @app.command()
 def judge(
-    file: Annotated[Path, typer.Argument(help="JSON object, or .jsonl with one a line; - for stdin.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON object, or .jsonl with one a line; - for stdin.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Judge windows of counts as the canary check would, window by window, and say why."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -12,16 +13,17 @@ from dataclasses import dataclass
 
 import structlog
 from fastapi import FastAPI
+from rich.console import Console
 
+from backends import open_backends
 from domain.clock import Clock
 from domain.errors import SourceError, SourceProblem
 from domain.service import Catalogue
-from backends import open_backends
 from evals.simulated import SimulatedWorld
 from graph.assembly import Graph, Nodes, assemble
 from graph.run import Engine
 from graph.serde import checkpointed_types
-from graph.worker import Worker
+from graph.worker import LEASE_SECONDS, Worker
 from nodes.approve import Approve
 from nodes.ballots import Ballots
 from nodes.conductor import Conductor
@@ -43,11 +45,17 @@ from store.books import Books
 from store.checkpoints import FencedSaver
 from store.database import Database
 from store.queue import Hints
+from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
 from tools.toolbox import Backend, Toolbox
+from web.metrics import Metrics
 from web.serving import Listening, is_loopback
 
 log = structlog.get_logger("fermata")
+
+
+class Unsafe(RuntimeError):
+    """Serving like this would let anybody in."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,28 @@ class House:
     graph: Graph
     hints: Hints
     backends: tuple[Backend, ...]
+    metrics: Metrics
 
-    async def worker(self, concurrency: int, probe: Probe | None = None) -> Worker:
+    def app(self, access: Access) -> FastAPI:
+        """The web application on this house."""
+        return make_app(
+            settings=self.settings,
+            books=self.books,
+            hints=self.hints,
+            catalogue=self.catalogue,
+            rules=self.rules,
+            backends=self.backends,
+            clock=self.clock,
+            access=access,
+            metrics=self.metrics,
+        )
+
+    async def worker(
+        self, concurrency: int, probe: Probe | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> Worker:
         """A worker of this process, registered and ready to run."""
-        worker_id = await self.books.leases.register(f"{socket.gethostname()}:{os.getpid()}")
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        worker_id = await self.books.leases.register(name, lease_seconds)
         engine = Engine(
             graph=self.graph,
             leases=self.books.leases,
@@ -76,7 +102,13 @@ class House:
             worker_id=worker_id,
             probe=probe or NoProbe(),
         )
-        return Worker(engine=engine, hints=self.hints, clock=self.clock, concurrency=concurrency)
+        return Worker(
+            engine=engine,
+            hints=self.hints,
+            clock=self.clock,
+            concurrency=concurrency,
+            lease_seconds=lease_seconds,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +136,8 @@ async def open_house(
         hints = await Hints.open(redis or url)
         stack.push_async_callback(hints.close)
         saver = FencedSaver(database.pool, allowed=checkpointed_types())
+        metrics = Metrics()
+        toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
         nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url)
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
@@ -117,6 +151,7 @@ async def open_house(
             graph=assemble(nodes, clock, saver),
             hints=hints,
             backends=(Backend("database", "real", where), queue, *toolbox.backends),
+            metrics=metrics,
         )
 
 
@@ -127,18 +162,14 @@ def load_files(settings: Settings) -> tuple[Rules, Catalogue]:
         try:
             texts.append(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            setting = (
-                "FERMATA_POLICY" if path == settings.fermata_policy else "FERMATA_SERVICES"
-            )
+            setting = "FERMATA_POLICY" if path == settings.fermata_policy else "FERMATA_SERVICES"
             hint = f"set {setting} to the file, or start in the folder that holds it"
             raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
     rules = load_policy(texts[0], str(settings.fermata_policy))
     return rules, load_catalogue(texts[1], str(settings.fermata_services))
 
 
-async def _database_url(
-    settings: Settings, stack: contextlib.AsyncExitStack
-) -> tuple[str, str]:
+async def _database_url(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
     """The given database, or an embedded one that is revived when it is killed."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value(), "DATABASE_URL"
@@ -215,7 +246,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     base_url = settings.fermata_url or listening.url
     async with open_house(settings, base_url=base_url) as house:
         access = open_access(settings)
-        async with listening.serving(make_app(house, access)), advancing(house, workers):
+        async with listening.serving(house.app(access)), advancing(house, workers):
             print_banner(house, access)
             await stopping.wait()
             log.info("stopping: runs are put down at their next step")
@@ -257,3 +288,21 @@ async def migrate_only(settings: Settings) -> list[str]:
         database = await Database.open(url)
         stack.push_async_callback(database.close)
         return await migrate.apply(database)
+
+
+def print_banner(house: House, access: Access) -> None:
+    """Where it listens, how to come in, and which backends are real."""
+    out = Console(stderr=True)
+    out.print(f"[bold]Fermata[/bold] listens at {house.base_url}", highlight=False)
+    if access.admin_token is not None:
+        link = f"{house.base_url}/sign-in?token={access.admin_token}"
+        out.print(f"sign in: {link}", highlight=False, soft_wrap=True)
+    for backend in house.backends:
+        colour = "green" if backend.mode == "real" else "yellow"
+        mode = backend.mode.replace("_", " ")
+        out.print(
+            f"  {backend.name:<12} [{colour}]{mode:<9}[/{colour}] {backend.detail}",
+            highlight=False,
+        )
+    if not house.settings.github_webhook_secret:
+        out.print("  GitHub webhooks are refused until GITHUB_WEBHOOK_SECRET is set")

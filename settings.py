@@ -85,3 +85,46 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+
+PAGE = """\
+# Settings
+
+Read from the environment, or from a file `.env` in the folder it is started in. This table is
+written by `python -m settings > docs/settings.md`; a test fails when it is stale.
+
+| setting | default | meaning |
+|---|---|---|
+{rows}
+
+## Tokens
+
+`FERMATA_TOKENS` names a YAML file (or JSON, one entry a line) with one entry a person or machine.
+Only hashes are kept: `printf %s "$TOKEN" | sha256sum`.
+
+```yaml
+- hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  principal: grace
+  roles: [release-manager]
+  expires: 2027-01-31
+```
+
+Roles: `viewer` may look, `developer` may deploy, hold and cancel, `release-manager` and `sre-lead`
+may do what `policy.yaml` lets them, `admin` may do all. A token travels as
+`Authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Without the file, the first start on a loopback
+address makes one admin token and keeps it in `FERMATA_DATA/admin-token`.
+"""
+
+
+def page() -> str:
+    """The Markdown page about all settings."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        shown = "" if default in (None, (), "") else f"`{default}`"
+        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+    return PAGE.format(rows="\n".join(rows))
+
+
+if __name__ == "__main__":
+    print(page(), end="")

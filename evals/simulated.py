@@ -120,4 +120,3 @@ def attach(data: Path) -> Simulated | None:
     clock = WorldClock.from_spec(ClockSpec.loads(json.dumps(note["clock"])))
     kubeconfig = Path(note["kubeconfig"]) if note.get("kubeconfig") else None
     return Simulated(clock, kubeconfig, note["prometheus_url"])
-

@@ -26,10 +26,11 @@ def noted(name: str, node: Node, clock: Clock) -> Noted:
 
     async def step(state: State, *, runtime: PassageRuntime) -> Update:
         passage = _passage(runtime.context)
-        passage.probe.reached(f"node:{name}:before")
+        where = f"{state['mode']}.{state['cursor']}"
+        passage.probe.reached(f"node:{name}:before@{where}")
         passage.path.append((name, clock.now()))
         update = await (node(state, runtime) if wants_runtime else node(state))
-        passage.probe.reached(f"node:{name}:after")
+        passage.probe.reached(f"node:{name}:after@{where}")
         return update
 
     step.__name__ = name

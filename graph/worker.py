@@ -16,7 +16,9 @@ from store.queue import Hints
 
 log = structlog.get_logger("fermata.worker")
 
-BEAT_SECONDS = 1.0
+LEASE_SECONDS = 3.0
+"""Without a heartbeat for so long a worker's runs are free for others."""
+BEATS_A_LEASE = 3
 SWEEP_SECONDS = 0.5
 SWEEP_BATCH = 200
 SHORT_TIMER_SECONDS = 30.0
@@ -39,6 +41,8 @@ class Worker:
     hints: Hints
     clock: Clock
     concurrency: int = 20
+    lease_seconds: float = LEASE_SECONDS
+    """The TTL this worker was registered with; it beats three times as often."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: set[UUID] = field(default_factory=set)
     _timers: dict[UUID, asyncio.TimerHandle] = field(default_factory=dict)
@@ -138,7 +142,7 @@ class Worker:
                     await self.engine.give_back_orphans()
             except psycopg.Error as error:
                 log.warning("no heartbeat: database did not answer", error=str(error))
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(self.lease_seconds / BEATS_A_LEASE)
 
     async def _sweep(self) -> None:
         """Find in PostgreSQL what is due, whatever became of the hints."""

@@ -47,7 +47,8 @@ class Execute:
                 )
             )
         passage = runtime.context
-        passage.probe.reached(f"effect:{action.kind}:before_claim")
+        where = proposal.step.id
+        passage.probe.reached(f"effect:{where}:before_claim")
         claim = await self.effects.claim(
             passage.lease,
             step_id=proposal.step.id,
@@ -58,7 +59,7 @@ class Execute:
             approval_id=ruling.approval_id,
             now=self.clock.now(),
         )
-        passage.probe.reached(f"effect:{action.kind}:claimed")
+        passage.probe.reached(f"effect:{where}:claimed")
         update = Update(touched=_touch(state["touched"], target_of(action)))
         if claim.status == "applied":
             update["attempt"] = Attempt(
@@ -72,9 +73,9 @@ class Execute:
             decision_id=ruling.decision_id,
         )
         attempt = await self._attempt(passage, action, stamp, claim)
-        passage.probe.reached(f"effect:{action.kind}:done")
+        passage.probe.reached(f"effect:{where}:done")
         await self.effects.finish(passage.lease, claim.effect_id, attempt)
-        passage.probe.reached(f"effect:{action.kind}:recorded")
+        passage.probe.reached(f"effect:{where}:recorded")
         update["attempt"] = attempt
         return update
 
@@ -91,7 +92,7 @@ class Execute:
             )
 
         async def guard() -> None:
-            passage.probe.reached(f"effect:{action.kind}:before_write")
+            passage.probe.reached(f"effect:{stamp.step_id}:before_write")
             await self.leases.check(passage.lease)
 
         try:

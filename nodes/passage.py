@@ -18,7 +18,7 @@ class Probe(Protocol):
     """
 
     def reached(self, point: str) -> None:
-        """`point` names the place, e.g. `node:gate:after` or `effect:k8s_deploy:applied`."""
+        """`point` names the place: `node:gate:after@forward.3`, `effect:STEP:claimed`."""
         ...
 
 

@@ -25,7 +25,7 @@ SHORTEST_PREFIX = 6
 """Hex digits a run's prefix needs to count."""
 MOST_TOGETHER = 64
 """Events that share one commit at most."""
-LANES = 2
+LANES = 1
 """Commits under way at the same time."""
 
 
@@ -49,6 +49,7 @@ class EventLog:
     db: Database
     _waiting: deque[_Delivery] = field(default_factory=deque)
     _lanes: set[asyncio.Task[None]] = field(default_factory=set)
+    _open_lanes: int = 0
 
     async def accept(
         self, event: Event, intakes: Sequence[Intake], payload: bytes | None
@@ -61,7 +62,8 @@ class EventLog:
         """
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Delivery(_record(event, intakes), payload, receipt))
-        if len(self._lanes) < LANES:
+        if self._open_lanes < LANES:
+            self._open_lanes += 1
             lane = asyncio.create_task(self._commit_waiting(), name="fermata-events")
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
@@ -73,15 +75,18 @@ class EventLog:
         return found
 
     async def _commit_waiting(self) -> None:
-        while self._waiting:
-            count = min(len(self._waiting), MOST_TOGETHER)
-            together = [self._waiting.popleft() for _ in range(count)]
-            try:
+        together: list[_Delivery] = []
+        try:
+            while self._waiting:
+                count = min(len(self._waiting), MOST_TOGETHER)
+                together = [self._waiting.popleft() for _ in range(count)]
                 await self._commit(together)
-            except asyncio.CancelledError:
-                for one in together:
-                    one.receipt.cancel()
-                raise
+        finally:
+            # Nothing is awaited between finding the line empty and closing the lane, so nobody
+            # can join a line that no lane serves.
+            self._open_lanes -= 1
+            for one in together:
+                one.receipt.cancel()
 
     async def _commit(self, together: list[_Delivery]) -> None:
         try:

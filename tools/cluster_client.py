@@ -42,6 +42,8 @@ SIMULATED_HEADER = "X-Fermata-Simulated"
 READ_TRIES = 3
 BEARER = "BearerToken"
 PAGE = 500
+MALFORMED = (ValueError, TypeError, AttributeError, KeyError)
+"""What the official loader raises for YAML that is no kubeconfig."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ HTTPROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 class ClusterClient:
     """Connects on first use; one per process, closed on shutdown (`close`, or `async with`).
 
-    `kubeconfig` is a file (or several, separated as in KUBECONFIG); None takes the service account of the pod it runs in. `timeout` is
-    seconds for one whole request. Every method raises only `Temporary`, `Permanent` or
-    `OutcomeUnknown`.
+    `kubeconfig` is a file (or several, separated as in KUBECONFIG); None takes the service account
+    of the pod it runs in. `timeout` is seconds for one whole request. Every method raises only
+    `Temporary`, `Permanent` or `OutcomeUnknown` (and lets a guard's `LeaseLost` pass).
     """
 
     def __init__(self, kubeconfig: str | Path | None = None, *, timeout: float = 10.0) -> None:
@@ -252,7 +254,7 @@ class ClusterClient:
                 await load_kube_config(  # type: ignore[no-untyped-call]
                     self._kubeconfig, client_configuration=configuration, persist_config=False
                 )
-        except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        except (ConfigException, OSError, yaml.YAMLError, *MALFORMED) as error:
             raise _unusable(error) from None
         return configuration
 
@@ -289,8 +291,9 @@ def _body(status: int, raw: bytes, token: str) -> Json:
 
 
 def _unusable(error: Exception) -> Permanent:
-    # A YAML error quotes the file, and the file may hold a token.
-    what = type(error).__name__ if isinstance(error, (ValueError, yaml.YAMLError)) else str(error)
+    # Other errors quote the file, and the file may hold a token.
+    is_worded = isinstance(error, (ConfigException, OSError))
+    what = str(error) if is_worded else f"the kubeconfig is malformed ({type(error).__name__})"
     return Permanent(
         f"the cluster's credentials cannot be used: {what}",
         "set KUBECONFIG to a readable kubeconfig file with a current context",

@@ -1,12 +1,13 @@
 """One connection to GitHub's REST API, by token or as a GitHub App, paced and cached.
 
-githubkit does the signing in, the App's tokens, the conditional requests (ETag: an unchanged answer
-costs nothing of the rate limit) and the connections. Its own retries are off, because they would
-repeat writes whose answer was lost; here only reads are repeated, and only a little.
+githubkit does the signing in, the App's tokens and the connections. Its own retries are off,
+because they would repeat writes whose answer was lost; here only reads are repeated, and only a
+little. Its own cache is off, too: see `tools/github_cache.py`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,12 +22,12 @@ from githubkit import AppAuthStrategy, GitHub, Response, TokenAuthStrategy
 from githubkit.auth import BaseAuthStrategy
 from githubkit.cache import MemCacheStrategy
 from githubkit.exception import GitHubException
-from githubkit.hishel import AsyncMemoryStorage
 from githubkit.throttling import LocalThrottler
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from domain.errors import AdapterError, Permanent, Temporary
+from tools.github_cache import ETagCache
 from tools.github_errors import RateLimited, translated
 from tools.ports import Guard
 
@@ -35,7 +36,6 @@ log = structlog.get_logger(__name__)
 PUBLIC_API = "https://api.github.com"
 API_VERSION = "2022-11-28"
 PER_PAGE = 100
-CACHE_SECONDS = 3600.0
 READ_TRIES = 3
 LONGEST_READ_WAIT = 2.0
 """A read is repeated within the call only when the wait is no longer than this, in seconds."""
@@ -70,17 +70,6 @@ class Pace:
     timeout_seconds: float = 10.0
 
 
-class _Cache(MemCacheStrategy):
-    """Tokens and conditional requests of one client, each entry kept for an hour."""
-
-    async def get_async_hishel_storage(self) -> AsyncMemoryStorage:
-        if self._hishel_async_storage is None:
-            self._hishel_async_storage = AsyncMemoryStorage(
-                default_ttl=CACHE_SECONDS, keep_unclosed=True
-            )
-        return self._hishel_async_storage
-
-
 class _Connected(GitHub[BaseAuthStrategy]):
     """Keeps one HTTP client open; githubkit opens one per request outside of its own context."""
 
@@ -113,7 +102,9 @@ class GitHubClient:
         """
         self._pace = pace or Pace()
         self._base_url = base_url
-        self._cache = _Cache()
+        self._timeout = httpx.Timeout(self._pace.timeout_seconds)
+        self._tokens = MemCacheStrategy()
+        self._answers = ETagCache()
         self._as_app = isinstance(credentials, App)
         self._root = self._connected(_strategy(credentials))
         self._installed: dict[str, _Connected] = {}
@@ -134,7 +125,8 @@ class GitHubClient:
         """Close connections and forget tokens and cached answers."""
         for one in (self._root, *self._installed.values()):
             await one.aclose()
-        await self._cache.acleanup()
+        await self._tokens.acleanup()
+        self._answers.clear()
 
     async def get(
         self, path: str, *, repo: str | None = None, params: Mapping[str, str | int] | None = None
@@ -150,8 +142,11 @@ class GitHubClient:
         async for attempt in retrying:
             with attempt:
                 await self._reads.acquire()
-                response = await self._send("GET", repo, path, what, params=dict(params or {}))
-                return _json(response, what)
+                key = f"{repo} {path} {sorted((params or {}).items())}"
+                response = await self._send(
+                    "GET", repo, path, what, params=params, headers=self._answers.condition(key)
+                )
+                return _json(self._answers.content(key, response), what)
         raise AssertionError("unreachable: tenacity reraises")
 
     async def pages(self, path: str, *, repo: str, most: int) -> tuple[list[dict[str, Any]], bool]:
@@ -188,7 +183,7 @@ class GitHubClient:
         self._keep_quiet(what)
         await guard()
         response = await self._send(method, repo, path, what, body=body)
-        return _json(response, what) if response.content else None
+        return _json(response.content, what) if response.content else None
 
     async def login(self) -> str:
         """The account our comments appear under; asked once."""
@@ -221,15 +216,16 @@ class GitHubClient:
         path: str,
         what: str,
         *,
-        params: dict[str, str | int] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         self._keep_quiet(what)
         github = await self._github(repo)
         url = f"/repos/{repo}{path}" if repo else path
-        headers = {"X-GitHub-Api-Version": API_VERSION}
+        sent = {"X-GitHub-Api-Version": API_VERSION, **(headers or {})}
         try:
-            answer = await github.arequest(method, url, params=params, json=body, headers=headers)
+            answer = await github.arequest(method, url, params=params, json=body, headers=sent)
         except GitHubException as error:
             # The original is left out: it holds the request, and that the Authorization header.
             raise self._noted(translated(error, what, mutating=method != "GET")) from None
@@ -258,11 +254,17 @@ class GitHubClient:
             auth,
             base_url=self._base_url,
             user_agent="fermata",
-            timeout=httpx.Timeout(self._pace.timeout_seconds),
-            cache_strategy=self._cache,
+            timeout=self._timeout,
+            cache_strategy=self._tokens,
+            http_cache=False,
+            async_event_hooks={"request": [self._bound]},
             throttler=LocalThrottler(self._pace.at_once),
             auto_retry=False,
         )
+
+    async def _bound(self, request: httpx.Request) -> None:
+        """Give every request its timeouts; githubkit's own, for an App's token, come without."""
+        request.extensions.setdefault("timeout", self._timeout.as_dict())
 
     def _keep_quiet(self, what: str) -> None:
         """While a limit lasts nothing is sent: asking on may get an integration banned."""
@@ -311,9 +313,9 @@ def _shown(repo: str | None, path: str) -> str:
     return f"{repo or ''}{path}"
 
 
-def _json(response: httpx.Response, what: str) -> Any:
+def _json(content: bytes, what: str) -> Any:
     try:
-        return response.json()
+        return json.loads(content)
     except ValueError:
         raise Permanent(
             f"{what}: the answer is not JSON", "check that GITHUB_API_URL is GitHub's REST API"

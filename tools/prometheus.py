@@ -32,6 +32,7 @@ EXCESS = 0.01
 """Share by which `bad` may lie outside of 0..total before it is a wrong query instead of the
 extrapolation of `increase()`."""
 MOST_REASON = 300
+MOST_SERIES = 3
 
 
 class PrometheusMetrics:
@@ -187,8 +188,9 @@ def number_of(result: Any, query: str) -> float | Gap | None:
     if not isinstance(result[0], dict):
         return _finite(result, query)  # a scalar: [time, value]
     if len(result) > 1:
-        names = "; ".join(_label_set(one) for one in result[:3])
-        return _error(f"{len(result)} series where one is expected: {names} ({query})")
+        return _error(
+            f"{len(result)} series where one is expected: {_told_apart(result)} ({query})"
+        )
     value = result[0].get("value")
     if value is None:
         return _error(f"the query gives a range and not an instant ({query})")
@@ -211,10 +213,12 @@ def _counts(sli: SLI, bad: float, total: float) -> Counts | Gap:
     return Counts(bad=min(max(bad, 0.0), total), total=total)
 
 
-def _label_set(series: Any) -> str:
-    metric = series.get("metric") if isinstance(series, dict) else None
-    pairs = sorted(metric.items()) if isinstance(metric, dict) else []
-    return "{" + ", ".join(f'{key}="{value}"' for key, value in pairs) + "}"
+def _told_apart(series: list[Any]) -> str:
+    """The first few series by the labels in which they differ."""
+    labels: list[dict[str, str]] = [one.get("metric") or {} for one in series]
+    common = set.intersection(*(set(one.items()) for one in labels))
+    sets = [sorted(set(one.items()) - common) for one in labels[:MOST_SERIES]]
+    return "; ".join("{" + ", ".join(f'{k}="{v}"' for k, v in one) + "}" for one in sets)
 
 
 def _root(error: BaseException) -> str:

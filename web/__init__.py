@@ -1,1 +1,1 @@
-"""The edge: raw HTTP becomes domain events, stored facts become JSON and pages. No decisions here."""
+"""The edge: raw HTTP becomes domain events, facts become JSON and pages. Nothing decides here."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from domain.verdict import MetricVerdict
 from store.records import VerdictRow
 
-LINE_WIDTH, LINE_HEIGHT = 160.0, 36.0
-BAR_WIDTH = 160.0
+LINE_WIDTH, LINE_HEIGHT = 130.0, 36.0
+BAR_WIDTH = 120.0
 _HEADROOM = 1.15
 
 

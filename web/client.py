@@ -42,7 +42,9 @@ class Client:
         """POST bytes as they are."""
         return self._call("POST", path, content=body, headers=headers)
 
-    def post_github(self, kind: str, body: bytes, secret: bytes, delivery: str | None = None) -> Any:
+    def post_github(
+        self, kind: str, body: bytes, secret: bytes, delivery: str | None = None
+    ) -> Any:
         """Deliver a webhook body the way GitHub does: signed over the raw bytes."""
         signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
         return self.post_raw(

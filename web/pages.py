@@ -94,7 +94,7 @@ class Pages:
             pending=pending,
             here=_section(request.url.path),
             base=str(request.base_url).rstrip("/"),
-            not_real=[one for one in backends if one.mode != "real"] if who else [],
+            not_real=[one for one in backends if one.mode != "real"],
             **values,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from domain.effect import EffectState
 from domain.run import RunState
 from domain.verdict import VerdictKind
 from web.desk import Desk
+
+_COMMIT = re.compile(r"(?<![0-9a-f])([0-9a-f]{10})[0-9a-f]{30}(?![0-9a-f])")
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -80,7 +83,7 @@ ICONS: Mapping[str, str] = {
     "good": "check",
     "bad": "cross",
     "wait": "clock",
-    "ask": "hand",
+    "ask": "person",
     "active": "dot",
     "quiet": "ring",
 }
@@ -108,10 +111,16 @@ def environment(desk: Desk) -> Environment:
         plain_word=plain_word,
         link=web_address,
         json=pretty,
-        mask=desk.mask,
+        cover=desk.mask,
+        mask=lambda text: short_commits(desk.mask(str(text))),
         span=span,
     )
     return env
+
+
+def short_commits(text: str) -> str:
+    """The text with full commit ids cut to ten digits, as people read them."""
+    return _COMMIT.sub(r"\1", text)
 
 
 def _digest(file: Path) -> str:

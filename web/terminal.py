@@ -45,7 +45,9 @@ def _plan(run: dict[str, Any], out: Console) -> None:
         done = effects.get(step["id"])
         mark = MARKS.get(done, " ") if done else " "
         verdict = verdicts.get(step["id"])
-        out.print(f" {mark} {escape(step['title'])}" + (f"  [dim]{verdict}[/dim]" if verdict else ""))
+        out.print(
+            f" {mark} {escape(step['title'])}" + (f"  [dim]{verdict}[/dim]" if verdict else "")
+        )
     for note in plan.get("notes", ()):
         out.print(f"[dim]note: {escape(note)}[/dim]")
 
@@ -93,20 +95,29 @@ def trace_lines(run: dict[str, Any]) -> list[tuple[str, str, str]]:
         decision = one["decision"]
         for rule in decision["rules"]:
             lines.append(
-                (one["at"], "decision", f"{one['step_id']}: {rule['outcome']} {rule['rule']}: "
-                 f"{rule['reason']}")
+                (
+                    one["at"],
+                    "decision",
+                    f"{one['step_id']}: {rule['outcome']} {rule['rule']}: {rule['reason']}",
+                )
             )
     for one in run.get("effects", ()):
         result = one.get("result") or {}
         said = result.get("summary") or one.get("error") or ""
         lines.append(
-            (one.get("finished_at") or one["started_at"], "effect",
-             f"{one['step_id']}: {one['state']} {said}")
+            (
+                one.get("finished_at") or one["started_at"],
+                "effect",
+                f"{one['step_id']}: {one['state']} {said}",
+            )
         )
     for one in run.get("verdicts", ()):
         lines.append(
-            (one["at"], "verdict",
-             f"{one['step_id']}: {one['verdict']['kind']} {one['verdict']['reason']}")
+            (
+                one["at"],
+                "verdict",
+                f"{one['step_id']}: {one['verdict']['kind']} {one['verdict']['reason']}",
+            )
         )
     for one in run.get("signals", ()):
         lines.append((one["at"], "signal", f"{one['kind']} {one['payload'].get('author', '')}"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from domain.approval import ApprovalRequest
 from domain.decision import MatchedRule
@@ -41,6 +42,8 @@ class CheckView:
     row: VerdictRow
     looks: int
     metrics: tuple[MetricView, ...]
+    compared: bool
+    """Whether there was a stable version to compare with."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class DecisionView:
     title: str
     times: int
     rules: tuple[MatchedRule, ...]
+    ids: tuple[UUID, ...]
 
 
 @dataclass(frozen=True)
@@ -253,8 +257,9 @@ def _checks(detail: RunDetail, titles: dict[str, str]) -> tuple[CheckView, ...]:
                 MetricView(metric, bars(metric), lines(rows, metric.metric))
                 for metric in rows[-1].verdict.metrics
             ),
+            compared=any(one.stable_rate is not None for one in rows[-1].verdict.metrics),
         )
-        for step_id, rows in by_step.items()
+        for step_id, rows in reversed(by_step.items())
     )
 
 
@@ -264,11 +269,16 @@ def _decisions(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView,
         before = views[-1] if views else None
         if before is not None and _says(before.last) == _says(row):
             views[-1] = DecisionView(
-                before.first, row, before.title, before.times + 1, row.decision.rules
+                before.first,
+                row,
+                before.title,
+                before.times + 1,
+                row.decision.rules,
+                (*before.ids, row.id),
             )
         else:
             title = titles.get(row.step_id, row.step_id)
-            views.append(DecisionView(row, row, title, 1, row.decision.rules))
+            views.append(DecisionView(row, row, title, 1, row.decision.rules, (row.id,)))
     return tuple(reversed(views))
 
 
@@ -291,6 +301,7 @@ def _moments(detail: RunDetail, titles: dict[str, str]) -> tuple[Moment, ...]:
     moments += [
         Moment(one.at, "signal", "wait", _signal_sentence(one.kind, one.payload))
         for one in detail.signals
+        if one.kind != "vote"
     ]
     for request in detail.approvals:
         moments.append(

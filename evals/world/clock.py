@@ -80,6 +80,15 @@ class WorldClock:
         """Simulated seconds per real second."""
         return self.spec.speed
 
+    def jump(self, to: datetime) -> None:
+        """Put simulated time forward to `to`; other processes have to be told the new numbers.
+
+        Raises ValueError when that would be backwards.
+        """
+        if to < self.now():
+            raise ValueError("time does not run backwards")
+        self.spec = ClockSpec(time.time(), to.astimezone(UTC), self.spec.speed)
+
     async def sleep(self, sim_seconds: float) -> None:
         """Sleep `sim_seconds / speed` real seconds."""
         await asyncio.sleep(max(0.0, sim_seconds) / self.spec.speed)

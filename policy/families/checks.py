@@ -1,0 +1,76 @@
+"""What CI says about the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from policy.facts import CheckFact
+from policy.finding import Case, Finding, ask, deny, wait
+from policy.matching import name_matches
+
+LOOK_AGAIN = timedelta(seconds=60)
+"""A CI event wakes the run; this is for the case that it got lost."""
+_GOOD = frozenset({"success", "neutral"})
+_SKIPPED = "skipped"
+_PENDING = frozenset({None, "pending"})
+
+
+def findings(case: Case) -> Iterator[Finding]:
+    """Required checks that failed, were skipped or are not there; else any that failed.
+
+    Once a target is being changed only a failed required check counts: it takes the change back.
+    """
+    rules, facts = case.rules.checks, case.facts
+    if case.listed is None or not name_matches(case.listed, rules.environments):
+        return
+    by_name = {one.name: one for one in facts.checks}
+    if not rules.required:
+        if not facts.in_flight:
+            yield from _failed(one for one in facts.checks if _has_failed(one))
+        return
+    required = [
+        by_name.get(name) or CheckFact(name=name, conclusion=None) for name in rules.required
+    ]
+    yield from _failed(one for one in required if _has_failed(one))
+    if facts.in_flight:
+        return
+    yield from _skipped([one.name for one in required if one.conclusion == _SKIPPED])
+    missing = [name for name in rules.required if name not in by_name]
+    yield from _pending(case, [one.name for one in required if one.conclusion in _PENDING], missing)
+
+
+def _has_failed(check: CheckFact) -> bool:
+    """Everything that is neither good, skipped nor still coming; also words nobody knows."""
+    return check.conclusion not in _GOOD | _PENDING | {_SKIPPED}
+
+
+def _failed(checks: Iterator[CheckFact]) -> Iterator[Finding]:
+    words = [f"{one.name} ({one.conclusion})" for one in checks]
+    if words:
+        yield deny(
+            "checks.failed",
+            f"CI did not pass on this commit: {', '.join(words)}.",
+            "Mend it or run it again, then `/retry`.",
+        )
+
+
+def _skipped(names: list[str]) -> Iterator[Finding]:
+    if names:
+        yield ask(
+            "checks.skipped",
+            f"Required checks were skipped on this commit: {', '.join(names)}.",
+            "Run them, or approve without them.",
+        )
+
+
+def _pending(case: Case, names: list[str], missing: list[str]) -> Iterator[Finding]:
+    if names:
+        silent = f" ({', '.join(missing)} not heard of yet)" if missing else ""
+        yield wait(
+            "checks.pending",
+            f"Required checks are not done on this commit: {', '.join(names)}{silent}.",
+            "It goes on when they have succeeded.",
+            case.now + LOOK_AGAIN,
+            patient=False,
+        )

@@ -1,0 +1,44 @@
+"""Break-glass overrides: which of those on record count, and why the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policy.facts import OverrideFact
+from policy.finding import Case
+from policy.votes import is_bot
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An override in words. `refusal` says why it does not count; '' when it does."""
+
+    words: str
+    refusal: str = ""
+
+
+def judged_overrides(case: Case) -> tuple[Judged, ...]:
+    """Every override on record, judged at the case's time."""
+    return tuple(_judged(case, one) for one in case.facts.overrides)
+
+
+def _judged(case: Case, override: OverrideFact) -> Judged:
+    rules = case.rules.overrides
+    until = min(override.expires_at, override.at + rules.max_duration)
+    who = override.principal
+    refusal = ""
+    if is_bot(who):
+        refusal = f"{who} is a bot, so its override does not count."
+    elif not set(override.roles) & set(rules.roles):
+        refusal = f"{who} overrode it without a role that may ({' or '.join(rules.roles)})."
+    elif len(override.reason.strip()) < rules.min_reason:
+        refusal = (
+            f"The override by {who} gives a reason of {len(override.reason.strip())} letters; "
+            f"it takes {rules.min_reason}."
+        )
+    elif override.at > case.now:
+        refusal = f"The override by {who} begins only at {override.at:%Y-%m-%d %H:%M} UTC."
+    elif until <= case.now:
+        refusal = f"The override by {who} ended at {until:%Y-%m-%d %H:%M} UTC."
+    words = f"{who} overrode it until {until:%Y-%m-%d %H:%M} UTC: {override.reason.strip()}."
+    return Judged(words, refusal)

@@ -1,0 +1,36 @@
+"""Service level checks that did not pass outright: people decide, or the policy denies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from domain.verdict import VerdictKind
+from policy.finding import Case, Finding, ask, deny
+
+_PHASES = {"pre": "before the change", "canary": "at the canary", "post": "after full rollout"}
+_KINDS = {
+    VerdictKind.FAIL: "failed",
+    VerdictKind.INCONCLUSIVE: "was inconclusive",
+    VerdictKind.NODATA: "had no data",
+    VerdictKind.ERROR: "could not be made, the metrics gave an error",
+}
+
+
+def findings(case: Case) -> Iterator[Finding]:
+    """The verdict that the step is to go on in spite of. Never allowed by itself."""
+    verdict, phase = case.facts.verdict, case.facts.verdict_phase
+    if verdict is None or verdict.kind is VerdictKind.PASS:
+        return
+    if phase is None:
+        yield deny(
+            "slo.phase_unknown",
+            f"A check {_KINDS[verdict.kind]}, and it is not known which one.",
+            "This is a defect in the plan; `/retry` makes a new one.",
+        )
+        return
+    rule = f"slo.{phase}.{verdict.kind.value}"
+    reason = f"The check {_PHASES[phase]} {_KINDS[verdict.kind]}: {verdict.reason}"
+    if case.rules.slo[phase, verdict.kind.value] == "approve":
+        yield ask(rule, reason, "Look at the numbers, then approve or reject.")
+    else:
+        yield deny(rule, reason, "Let the service recover, then `/retry`.")

@@ -1,0 +1,56 @@
+"""Change windows, and the overrides that lift them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+
+from policy.families.overrides import Judged, judged_overrides
+from policy.finding import Case, Finding, allow, deny, wait
+from policy.schedule import SEARCH_DAYS, Standing, standing, told
+
+
+def findings(case: Case) -> Iterator[Finding]:
+    """Closed windows. What has begun finishes, unless `releases.in_flight_window` holds it."""
+    rules, facts = case.rules.windows, case.facts
+    if facts.environment is None or (facts.in_flight and rules.in_flight == "finish"):
+        return
+    environment, service = facts.environment, facts.service or ""
+    closed = standing(
+        [one for one in rules.deny if one.applies(environment, service)],
+        [one for one in rules.allow if one.applies(environment, service)],
+        case.now,
+    )
+    if closed is None:
+        return
+    overrides = judged_overrides(case)
+    valid = next((one for one in overrides if not one.refusal), None)
+    if valid is not None:
+        yield allow("override.accepted", f"{valid.words} It lifts {closed.window}: {closed.why}.")
+        return
+    yield _closed(case, closed, overrides)
+
+
+def _closed(case: Case, closed: Standing, overrides: tuple[Judged, ...]) -> Finding:
+    reason = f"{case.place} is closed by {closed.window}: {closed.why}."
+    roles = " or ".join(case.rules.overrides.roles)
+    override = f"`/override <reason>` by {roles} lifts it."
+    for one in overrides:
+        reason += f" {one.refusal}"
+    if closed.opens is None:
+        return deny(
+            "windows.closed",
+            f"{reason} It does not open within {SEARCH_DAYS} days.",
+            f"Change the windows of the policy, or {override}",
+        )
+    opens = told(closed.opens, closed.zone)
+    reason += f" It opens {opens}."
+    # A denial in flight would take back what the window only wants to pause.
+    if case.rules.windows.when_closed == "wait" or case.facts.in_flight:
+        return wait(
+            "windows.closed",
+            reason,
+            f"It goes on by itself {opens}; {override}",
+            closed.opens.astimezone(UTC),
+        )
+    return deny("windows.closed", reason, f"`/retry` from {opens} on; {override}")

@@ -1,0 +1,91 @@
+"""What the rule families work on (`Case`) and what they say (`Finding`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.action import K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
+from domain.decision import MatchedRule, Outcome
+from domain.plan import RiskClass
+from policy.facts import Facts
+from policy.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a rule family has to say."""
+
+    rule: MatchedRule
+    until: datetime | None = None
+    """For wait: when it is worth looking again."""
+    patient: bool = False
+    """For wait: people are not asked for approval until it is over."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the rule wants."""
+        return self.rule.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question to policy, with what several families need to know about it."""
+
+    rules: Rules
+    facts: Facts
+    now: datetime
+    listed: str | None
+    """The name under which the policy lists the environment; None: it does not."""
+    risk: RiskClass
+    risk_reasons: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """`checkout in prod`, for sentences."""
+        facts = self.facts
+        return f"{facts.service or 'this change'} in {facts.environment or 'no environment'}"
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether the step changes nothing outside."""
+        return isinstance(self.facts.step.action, MetricsCheck)
+
+    @property
+    def leads_back(self) -> bool:
+        """Whether the action can only take a change back.
+
+        The leniency for rollbacks rests on what the step does, not on what the plan calls itself.
+        """
+        match self.facts.step.action:
+            case K8sRollback() | K8sRetire() | MetricsCheck():
+                return True
+            case K8sTraffic(weight=weight):
+                return weight == 0
+            case _:
+                return False
+
+
+def allow(rule: str, reason: str) -> Finding:
+    """Nothing against it, and why."""
+    return Finding(MatchedRule(rule=rule, outcome=Outcome.ALLOW, reason=reason))
+
+
+def deny(rule: str, reason: str, remedy: str) -> Finding:
+    """No, and what would make it pass."""
+    return Finding(MatchedRule(rule=rule, outcome=Outcome.DENY, reason=reason, remedy=remedy))
+
+
+def ask(rule: str, reason: str, remedy: str = "a person has to say yes") -> Finding:
+    """People have to say yes to this."""
+    return Finding(
+        MatchedRule(rule=rule, outcome=Outcome.NEEDS_APPROVAL, reason=reason, remedy=remedy)
+    )
+
+
+def wait(
+    rule: str, reason: str, remedy: str, until: datetime | None = None, *, patient: bool = True
+) -> Finding:
+    """Not yet. `until` None: a signal ends it."""
+    matched = MatchedRule(rule=rule, outcome=Outcome.WAIT, reason=reason, remedy=remedy)
+    return Finding(matched, until=until, patient=patient)

@@ -1,0 +1,80 @@
+"""How much could go wrong: the risk class of a change, with the facts it rests on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from domain.action import K8sDeploy
+from domain.plan import RiskClass
+from policy.facts import Facts
+from policy.matching import name_matches
+from policy.rules import Rules
+
+Raised = tuple[RiskClass, str]
+
+
+def listed_environment(rules: Rules, environment: str | None) -> str | None:
+    """The name under which the policy lists an environment: its own, else a pattern's."""
+    if environment is None:
+        return None
+    if environment in rules.risk.environments:
+        return environment
+    return next((one for one in rules.risk.environments if name_matches(environment, (one,))), None)
+
+
+def wants_canary(rules: Rules, facts: Facts, listed: str | None) -> bool:
+    """Whether the policy wants a canary for this release."""
+    return (
+        listed is not None
+        and facts.goal == "release"
+        and name_matches(listed, rules.canary.required_in)
+    )
+
+
+def risk_of(rules: Rules, facts: Facts, listed: str | None) -> tuple[RiskClass, tuple[str, ...]]:
+    """The highest class that any fact gives, and a phrase for each fact that counted.
+
+    All steps of a scope get the same class, so that one approval can cover them. Steps that only
+    speak are low; an environment that is not listed is critical.
+    """
+    if facts.step.only_speaks:
+        return RiskClass.LOW, ("it only speaks",)
+    found = list(_raised(rules, facts, listed))
+    highest = max((one for one, _ in found), key=lambda one: one.rank)
+    return highest, tuple(f"{why} ({one.value})" for one, why in found)
+
+
+def _raised(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:
+    if listed is None:
+        yield RiskClass.CRITICAL, f"environment {facts.environment} is not listed"
+    else:
+        yield rules.risk.environments[listed], f"environment {facts.environment}"
+    if wants_canary(rules, facts, listed) and not facts.canary_planned:
+        yield rules.risk.without_canary, "no canary is planned"
+    yield from _by_paths(rules, facts.change.paths)
+
+
+def _by_paths(rules: Rules, paths: tuple[str, ...] | None) -> Iterator[Raised]:
+    if paths is None:
+        yield rules.risk.unknown_paths, "the changed paths are unknown"
+        return
+    many = rules.risk.many_paths
+    if many is not None and len(paths) > many[0]:
+        yield many[1], f"{len(paths)} paths change, more than {many[0]}"
+    for rule in rules.risk.raises:
+        for pattern in rule.patterns:
+            path = next((one for one in paths if pattern.matches(one)), None)
+            if path is not None:
+                yield rule.to, f"{path} matches {pattern.text} of {rule.id}"
+                break
+
+
+def rolls_stable_first(facts: Facts) -> bool:
+    """Whether the first change to a target is its stable version, past the planned canary."""
+    action = facts.step.action
+    return (
+        facts.canary_planned
+        and not facts.in_flight
+        and isinstance(action, K8sDeploy)
+        and action.track == "stable"
+    )

@@ -1,0 +1,142 @@
+"""Rules: `policy.yaml` made into frozen values that the evaluator can follow without parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from domain.decision import Requirement
+from domain.plan import RiskClass
+from policy.matching import PathPattern
+from policy.schedule import Window
+
+Answer = Literal["approve", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseRule:
+    """Changed paths that match any of the patterns make a change at least `to`."""
+
+    id: str
+    patterns: tuple[PathPattern, ...]
+    to: RiskClass
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRules:
+    """The risk class of each environment, and what raises it."""
+
+    environments: Mapping[str, RiskClass]
+    unknown_paths: RiskClass
+    without_canary: RiskClass
+    many_paths: tuple[int, RiskClass] | None
+    raises: tuple[RaiseRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRules:
+    """Change windows; deny beats allow."""
+
+    deny: tuple[Window, ...]
+    allow: tuple[Window, ...]
+    when_closed: Literal["wait", "deny"]
+    in_flight: Literal["finish", "hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRules:
+    """What is asked for, by environment name (as listed) and risk class."""
+
+    needed: Mapping[tuple[str, RiskClass], Requirement | None]
+    """None: no approval needed there."""
+    otherwise: Requirement
+    """For questions where no approval is needed as a rule."""
+    merger_may_approve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRules:
+    """The limits of the first canary step. Weights in percent."""
+
+    max_first_weight: int
+    required_in: tuple[str, ...]
+    missing: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRules:
+    """What CI has to say."""
+
+    environments: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRules:
+    """Who may lift a window, for how long."""
+
+    roles: tuple[str, ...]
+    min_reason: int
+    max_duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All of a policy file, ready to be evaluated. Equal meaning gives an equal digest."""
+
+    digest: str
+    superseded_in_flight: Literal["finish", "stop"]
+    manual_rollback: Literal["allow", "approve"]
+    risk: RiskRules
+    windows: WindowRules
+    approvals: ApprovalRules
+    canary: CanaryRules
+    slo: Mapping[tuple[str, str], Answer]
+    """By phase and verdict kind."""
+    checks: CheckRules
+    overrides: OverrideRules
+
+    @property
+    def override_roles(self) -> tuple[str, ...]:
+        """Roles that may override, for the pages and the API."""
+        return self.overrides.roles
+
+    @property
+    def override_seconds(self) -> float:
+        """How long an override lasts at most, in seconds."""
+        return self.overrides.max_duration.total_seconds()
+
+    @property
+    def override_reason_letters(self) -> int:
+        """Letters an override's reason needs at least."""
+        return self.overrides.min_reason
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that the policy names."""
+        return frozenset(self._roles())
+
+    def _roles(self) -> Iterator[str]:
+        yield from self.overrides.roles
+        for one in (self.approvals.otherwise, *self.approvals.needed.values()):
+            if one is not None:
+                yield from (*one.roles, *one.escalate_roles)
+
+
+def load_policy(text: str, file: str) -> Rules:
+    """Rules from the text of a policy file; `file` is only named in messages.
+
+    Raises SourceError, with line, column and hint for each problem: not good YAML, keys or values
+    that mean nothing, references to environments that are not listed, environments without an
+    approval row, and samples that the policy does not decide as they state.
+    """
+    from policy.loading import rules_of  # it runs samples through the evaluator, which reads Rules
+
+    return rules_of(text, file)
+
+
+def check_file(text: str, file: str) -> Rules:
+    """The same as `load_policy`, by the name that the CLI uses."""
+    return load_policy(text, file)

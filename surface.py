@@ -1,0 +1,137 @@
+"""Part of the composition root: the house's app, with everything a request may reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from fastapi import FastAPI
+
+from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.clock import Clock
+from domain.service import Catalogue
+from policy.rules import Rules
+from policy.votes import judge_vote
+from settings import Settings
+from store.approvals import Approvals, Judge
+from store.books import Books
+from store.queue import Hints
+from tools.toolbox import Backend
+from web.alertmanager import router_alertmanager
+from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
+from web.desk import Desk
+from web.events import router_events
+from web.github import router_github
+from web.meta import Parts, router_meta
+from web.metrics import Metrics, TimedRequests
+from web.receive import Edge
+from web.site import TAGS, install
+from web.tells import EventTells
+from web.tokens import TokenBook
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may come in. `admin_token` is the one made on first start, where no file names tokens."""
+
+    gatekeeper: Gatekeeper
+    admin_token: str | None = None
+
+
+def open_access(settings: Settings) -> Access:
+    """Tokens from FERMATA_TOKENS, or one admin token of this data folder. Raises SourceError."""
+    sessions = Sessions(session_key(settings.fermata_data))
+    if settings.fermata_tokens is not None:
+        return Access(Gatekeeper(TokenBook.load(settings.fermata_tokens), sessions))
+    token = create_admin_token(settings.fermata_data)
+    book = TokenBook().with_token(token, "admin", ("admin",))
+    return Access(Gatekeeper(book, sessions), token)
+
+
+@dataclass(frozen=True)
+class PromptVotes:
+    """Votes whose run is hinted at once, so that nobody waits for the sweeper."""
+
+    approvals: Approvals
+    hints: Hints
+
+    async def list(self, state: ApprovalState | None, limit: int) -> list[ApprovalRequest]:
+        """See `web.desk.Votes`."""
+        return await self.approvals.list(state, limit)
+
+    async def refusals(self, approval_id: UUID) -> tuple[tuple[Vote, str], ...]:
+        """See `web.desk.Votes`."""
+        return await self.approvals.refusals(approval_id)
+
+    async def get(self, approval_id: UUID) -> ApprovalRequest | None:
+        """See `web.desk.Votes`."""
+        return await self.approvals.get(approval_id)
+
+    async def vote(
+        self, approval_id: UUID, vote: Vote, digest: str, judge: Judge
+    ) -> tuple[ApprovalRequest, str | None]:
+        """See `web.desk.Votes`."""
+        request, refusal = await self.approvals.vote(approval_id, vote, digest, judge)
+        await self.hints.enqueue(request.run_id)
+        return request, refusal
+
+
+def make_app(
+    *,
+    settings: Settings,
+    books: Books,
+    hints: Hints,
+    catalogue: Catalogue,
+    rules: Rules,
+    backends: tuple[Backend, ...],
+    clock: Clock,
+    access: Access,
+    metrics: Metrics,
+) -> FastAPI:
+    """The application: intake, API, pages, health."""
+
+    async def hint(run_id: UUID) -> None:
+        await hints.enqueue(run_id)
+
+    async def database_answers() -> bool:
+        return await books.database.value("SELECT 1", {}) == 1
+
+    edge = Edge(
+        events=metrics.counted(books.events),
+        hint=hint,
+        catalogue=lambda: catalogue,
+        secrets=tuple(s.get_secret_value().encode() for s in settings.github_webhook_secret),
+        tokens=access.gatekeeper.tokens,
+        clock=clock,
+    )
+    desk = Desk(
+        reads=books.queries,
+        votes=PromptVotes(books.approvals, hints),
+        locks=books.locks,
+        releases=books.releases,
+        tells=EventTells(
+            books.events, books.overrides, hint, clock, lambda: rules.override_seconds
+        ),
+        judge=judge_vote,
+        catalogue=lambda: catalogue,
+        backends=lambda: backends,
+        clock=clock,
+        override_roles=lambda: rules.override_roles,
+    )
+    app = FastAPI(
+        title="Fermata",
+        summary="Event-driven, agentic DevOps on one state graph",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=TAGS,
+    )
+    app.include_router(router_github(edge))
+    app.include_router(router_events(edge))
+    app.include_router(router_alertmanager(edge))
+    app.include_router(
+        router_meta(Parts(database_answers, hints.healthy, lambda: backends), desk, metrics)
+    )
+    install(app, desk, access.gatekeeper)
+    app.add_middleware(TimedRequests, metrics=metrics)
+    return app

@@ -1,0 +1,293 @@
+"""Counts from servers that answer wrongly, slowly or not at all: always a `Gap`, never a raise."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from domain.service import SLI, Target, Workload
+from domain.verdict import Counts, Gap, VerdictKind
+from tools.prometheus import PrometheusMetrics, duration, escaped, render
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TARGET = Target(
+    service="web",
+    environment="test",
+    namespace="shop",
+    workload=Workload(deployment="web", container="app"),
+    replicas=2,
+)
+AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+SELECTOR = 'namespace="$namespace",service="$service",version="$version"'
+
+
+def sli(bad: str = "bad", total: str = "total") -> SLI:
+    return SLI(name="errors", kind="errors", bad=bad, total=total, objective=0.99)
+
+
+@asynccontextmanager
+async def prometheus(handler: Handler, **options: Any) -> AsyncIterator[PrometheusMetrics]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{runner.addresses[0][1]}/prometheus/", **options)
+    yield metrics
+    await metrics.close()
+    await runner.cleanup()
+
+
+def vector(*values: float | str) -> list[dict[str, Any]]:
+    return [
+        {"metric": {"pod": f"web-{n}"}, "value": [AT.timestamp(), str(value)]}
+        for n, value in enumerate(values)
+    ]
+
+
+def answering(**results: Any) -> Handler:
+    """A server that knows the result of each query by heart."""
+
+    async def handler(request: web.Request) -> web.Response:
+        result = results[request.query["query"]]
+        return web.json_response({"status": "success", "data": {"result": result}})
+
+    return handler
+
+
+async def ask(metrics: PrometheusMetrics, one: SLI | None = None) -> Counts | Gap:
+    return await metrics.counts(one or sli(), TARGET, "1.2.3", AT, 30)
+
+
+async def test_both_numbers_make_counts() -> None:
+    async with prometheus(answering(total=vector(200), bad=vector(3))) as metrics:
+        assert await ask(metrics) == Counts(bad=3, total=200)
+
+
+async def test_the_query_names_target_version_window_and_instant() -> None:
+    seen: list[web.Request] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request)
+        return web.json_response({"status": "success", "data": {"result": vector(5)}})
+
+    one = sli(total=f"sum(increase(requests_total{{{SELECTOR}}}[$window]))")
+    async with prometheus(handler) as metrics:
+        assert await ask(metrics, one) == Counts(bad=5, total=5)
+    assert seen[0].path == "/prometheus/api/v1/query"
+    assert seen[0].query["query"] == (
+        'sum(increase(requests_total{namespace="shop",service="web",version="1.2.3"}[30s]))'
+    )
+    assert seen[0].query["time"] == "1772366400.250"
+    # A Thanos that lacks a part of the data must say so instead of leaving it out.
+    assert seen[0].query["partial_response"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("total", "bad", "kind", "words"),
+    [
+        ([], vector(1), VerdictKind.NODATA, "no series"),
+        (vector(0), vector(0), VerdictKind.NODATA, "no events"),
+        (vector("NaN"), [], VerdictKind.ERROR, "NaN"),
+        (vector("+Inf"), [], VerdictKind.ERROR, "+Inf"),
+        (vector(10), vector("NaN"), VerdictKind.ERROR, "NaN"),
+        (vector(10, 20), [], VerdictKind.ERROR, 'pod="web-1"'),
+        (vector(10), vector(1, 2), VerdictKind.ERROR, "2 series"),
+        (vector(10), vector(12), VerdictKind.ERROR, "12 bad of 10"),
+        (vector(10), vector(-3), VerdictKind.ERROR, "-3 bad"),
+        (vector(-1), vector(0), VerdictKind.ERROR, "cannot be"),
+        ([{"metric": {}, "values": [[1, "2"]]}], [], VerdictKind.ERROR, "range"),
+        (vector("many"), [], VerdictKind.ERROR, "not a number"),
+        ("text", [], VerdictKind.ERROR, "not a list"),
+    ],
+)
+async def test_what_is_not_two_numbers_is_a_gap_of_the_right_kind(
+    total: Any, bad: Any, kind: VerdictKind, words: str
+) -> None:
+    async with prometheus(answering(total=total, bad=bad)) as metrics:
+        gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert gap.kind is kind
+    assert words in gap.reason
+
+
+async def test_no_bad_series_beside_a_total_is_no_bad_event() -> None:
+    async with prometheus(answering(total=vector(40), bad=[])) as metrics:
+        assert await ask(metrics) == Counts(bad=0, total=40)
+
+
+async def test_a_scalar_is_a_number_too() -> None:
+    async with prometheus(answering(total=[1.0, "40"], bad=[1.0, "2"])) as metrics:
+        assert await ask(metrics) == Counts(bad=2, total=40)
+
+
+async def test_the_rounding_of_increase_is_no_error() -> None:
+    async with prometheus(answering(total=vector(40), bad=vector(40.2))) as metrics:
+        assert await ask(metrics) == Counts(bad=40, total=40)
+    async with prometheus(answering(total=vector(40), bad=vector(-1e-9))) as metrics:
+        assert await ask(metrics) == Counts(bad=0, total=40)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [("rate(x[$windw])", "$windw; known are $namespace"), ('x{a=~"b$"}', "write $$")],
+)
+async def test_a_template_that_cannot_be_filled_in_is_told(bad: str, words: str) -> None:
+    async with prometheus(answering(total=vector(1))) as metrics:
+        gap = await ask(metrics, sli(bad=bad))
+    assert isinstance(gap, Gap)
+    assert gap.kind is VerdictKind.ERROR
+    assert words in gap.reason
+
+
+@pytest.mark.parametrize("status", [400, 401, 422, 429, 500, 503])
+async def test_an_http_error_is_a_gap_with_the_servers_words_at_once(status: int) -> None:
+    hits = 0
+
+    async def handler(request: web.Request) -> web.Response:
+        nonlocal hits
+        hits += 1
+        body = {"status": "error", "error": "parse error: unexpected foo"}
+        return web.json_response(body, status=status, headers={"Retry-After": "60"})
+
+    started = time.monotonic()
+    async with prometheus(handler) as metrics:
+        gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert gap.kind is VerdictKind.ERROR
+    assert str(status) in gap.reason
+    assert "unexpected foo" in gap.reason
+    assert hits == 1
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("text", ["<html>sign in</html>", "{}", '{"data": null}', "[]", '"x"'])
+async def test_an_answer_of_another_shape_is_a_gap(text: str) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    async with prometheus(handler) as metrics:
+        gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert gap.kind is VerdictKind.ERROR
+
+
+async def test_a_server_that_hangs_is_a_gap_after_the_timeout() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    async with prometheus(handler, timeout=0.3) as metrics:
+        gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert "no answer within 0.3 s" in gap.reason
+
+
+async def test_a_server_that_drips_is_a_gap_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.prometheus.GRACE_SECONDS", 0.3)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        # Each byte comes well within the timeout; the whole never does.
+        for _ in range(40):
+            await response.write(b" ")
+            await asyncio.sleep(0.1)
+        return response
+
+    async with prometheus(handler, timeout=0.3) as metrics:
+        started = time.monotonic()
+        gap = await ask(metrics)
+        assert time.monotonic() - started < 2
+    assert isinstance(gap, Gap)
+    assert "no answer within" in gap.reason
+
+
+async def test_a_server_that_is_down_is_a_gap(unused_tcp_port: int) -> None:
+    metrics = PrometheusMetrics(f"http://127.0.0.1:{unused_tcp_port}")
+    gap = await ask(metrics)
+    await metrics.close()
+    assert isinstance(gap, Gap)
+    assert gap.kind is VerdictKind.ERROR
+    assert "cannot be reached" in gap.reason
+    assert "refused" in gap.reason
+
+
+async def test_a_closed_client_is_a_gap() -> None:
+    metrics = PrometheusMetrics("http://127.0.0.1:9")
+    await metrics.close()
+    await metrics.close()
+    gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert "closed" in gap.reason
+
+
+async def test_the_token_is_sent_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response(status=403, text="forbidden")
+
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with prometheus(handler, token=SecretStr("s3cret-token")) as metrics:
+        gap = await ask(metrics)
+    async with prometheus(handler) as metrics:
+        await ask(metrics)
+    assert seen == ["Bearer s3cret-token", None]
+    assert isinstance(gap, Gap)
+    assert "s3cret" not in gap.reason
+
+
+async def test_windows_are_read_side_by_side() -> None:
+    at_once = 0
+    most = 0
+
+    async def handler(request: web.Request) -> web.Response:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.05)
+        at_once -= 1
+        return web.json_response({"status": "success", "data": {"result": vector(5)}})
+
+    async with prometheus(handler) as metrics:
+        found = await asyncio.gather(*(ask(metrics) for _ in range(8)))
+    assert found == [Counts(bad=5, total=5)] * 8
+    assert most > 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(30, "30s"), (90.0, "90s"), (1.5, "1500ms"), (0.0004, None), (0, None)]
+)
+def test_windows_are_promql_durations(seconds: float, text: str | None) -> None:
+    if text is None:
+        with pytest.raises(ValueError, match="too short"):
+            duration(seconds)
+    else:
+        assert duration(seconds) == text
+
+
+def test_no_value_can_leave_its_quotes() -> None:
+    for quote in "\"'`\n":
+        assert quote not in escaped(f"1{quote}2")
+    assert escaped("1\\") == r"1\x5c"
+    assert escaped("v1.2.3-rc.1_ü") == "v1.2.3-rc.1_ü"
+
+
+def test_a_value_is_not_itself_a_template() -> None:
+    assert render("$version", {"version": "$window", "window": "30s"}) == "$window"
