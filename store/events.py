@@ -25,7 +25,7 @@ SHORTEST_PREFIX = 6
 """Hex digits a run's prefix needs to count."""
 MOST_TOGETHER = 64
 """Events that share one commit at most."""
-LANES = 1
+LANES = 2
 """Commits under way at the same time."""
 
 

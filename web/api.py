@@ -34,6 +34,8 @@ from web.problems import EdgeRoute, Problem, nearest, shown
 from web.tells import SIGNALS, tell
 from web.voting import cast
 
+PREFIX = "/api"
+"""Stands on the inner routers, so that each route knows its whole path (metrics name it)."""
 MOST_ROWS = 200
 
 Who = Annotated[Principal, Depends(require())]
@@ -47,7 +49,6 @@ RunName = Annotated[
 def router_api(desk: Desk) -> APIRouter:
     """All routes under `/api`. The application carries its `Gatekeeper` (see `web.auth`)."""
     router = APIRouter(
-        prefix="/api",
         route_class=EdgeRoute,
         dependencies=[Depends(BEARER), Depends(API_KEY)],
         responses=refusals(401),
@@ -59,7 +60,7 @@ def router_api(desk: Desk) -> APIRouter:
 
 
 def _runs(desk: Desk) -> APIRouter:
-    router = APIRouter(route_class=EdgeRoute, tags=["runs"])
+    router = APIRouter(prefix=PREFIX, route_class=EdgeRoute, tags=["runs"])
 
     @router.get("/runs", summary="List runs", responses=refusals(422))
     async def list_runs(
@@ -102,7 +103,7 @@ def _runs(desk: Desk) -> APIRouter:
 
 
 def _approvals(desk: Desk) -> APIRouter:
-    router = APIRouter(route_class=EdgeRoute, tags=["approvals"])
+    router = APIRouter(prefix=PREFIX, route_class=EdgeRoute, tags=["approvals"])
 
     @router.get("/approvals", summary="List requests for approval", responses=refusals(422))
     async def list_approvals(
@@ -136,7 +137,7 @@ def _approvals(desk: Desk) -> APIRouter:
 
 
 def _catalogue(desk: Desk) -> APIRouter:
-    router = APIRouter(route_class=EdgeRoute)
+    router = APIRouter(prefix=PREFIX, route_class=EdgeRoute)
 
     @router.get("/events", tags=["events"], summary="List deliveries")
     async def list_events(_who: Who, limit: Limit = 50) -> EventList:

@@ -214,7 +214,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route that answered; `other` when none did."""
+    """The template of the route that answered; `other` when none did, or a static file."""
     route = scope.get("route")
     path = getattr(route, "path_format", None) or getattr(route, "path", None)
     return str(path) if path else "other"

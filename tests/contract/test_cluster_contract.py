@@ -220,6 +220,13 @@ async def test_a_canary_that_serves_does_not_get_another_image(bench: Bench) -> 
     await bench.canaried(V3)
 
 
+async def test_a_canary_of_the_same_image_is_never_made_smaller(bench: Bench) -> None:
+    await bench.installed()
+    for image, weight, pods in ((V2, 100, 2), (V2, 10, 2), (V3, 10, 1)):
+        done = await bench.apply(bench.canary(image, weight))
+        assert done.data["replicas"] == pods
+
+
 async def test_a_stall_is_told_with_the_pods_reason(bench: Bench) -> None:
     await bench.installed()
     hasty = {"spec": {"progressDeadlineSeconds": 1}}
@@ -292,6 +299,19 @@ async def test_a_rollback_keeps_more_pods_than_the_catalogue_says(bench: Bench) 
     await bench.apply(bench.stable(BROKEN))
     await bench.apply(K8sRollback(target=bench.target, image=V1))
     assert (await bench.site.get("deployments", bench.where, "web"))["spec"]["replicas"] == 5
+
+
+async def test_a_paused_stable_takes_no_release_but_does_go_back(bench: Bench) -> None:
+    await bench.installed(V1)
+    await bench.apply(bench.stable(BROKEN))
+    await bench.site.merge("deployments", bench.where, "web", {"spec": {"paused": True}})
+    with pytest.raises(Permanent, match="is paused") as refused:
+        await bench.apply(bench.stable(V2))
+    assert "rollout resume" in refused.value.remedy
+    await bench.apply(K8sRollback(target=bench.target, image=V1))
+    state = await bench.until(stable_ready)
+    assert state.stable is not None
+    assert state.stable.image == V1
 
 
 async def test_a_canary_with_traffic_is_not_retired(bench: Bench) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from domain.action import Action, K8sDeploy, K8sRetire, K8sRollback
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
-from tests.contract.cluster_bench import V1, V2, V3, Bench, weights
+from tests.contract.cluster_bench import V1, V2, V3, Bench, stable_ready, weights
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
 from tools.cluster_write import KubernetesWriter
@@ -277,3 +278,23 @@ async def test_a_cluster_that_is_down_is_temporary_for_reads_and_writes(
         action = bench.stable(V1)
         with pytest.raises(Temporary, match="cannot be reached"):
             await KubernetesWriter(down).apply(action, bench.stamp(action), bench.guard)
+
+
+@pytest.mark.parametrize("site", ["real"], indirect=True)
+async def test_the_role_in_the_documentation_is_enough_for_a_release_and_its_way_back(
+    bench: Bench, tmp_path: Path
+) -> None:
+    text = Path(__file__).parents[2].joinpath("docs/kubernetes.md").read_text(encoding="utf-8")
+    role = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert bench.site.restricted is not None
+    token = bench.site.restricted(bench.where, role["rules"])
+    async with ClusterClient(bench.site.kubeconfig(tmp_path / "role", token)) as client:
+        bench.client = client
+        await bench.installed(V1)
+        await bench.canaried(V2)
+        await bench.apply(bench.traffic(10))
+        await bench.apply(K8sRollback(target=bench.target, image=V1))
+        await bench.apply(bench.traffic(0))
+        await bench.apply(K8sRetire(target=bench.target))
+        await bench.apply(bench.stable(V3))
+        await bench.until(stable_ready)

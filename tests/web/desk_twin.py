@@ -258,6 +258,10 @@ class House:
         answer = await self.client.get("/sign-in", params={"token": token})
         assert answer.status_code == 303
 
+    def store_count(self, state: RunState) -> int:
+        """How many runs of the store are in a state."""
+        return sum(one.run.state is state for one in self.store.details.values())
+
     async def submit(self, path: str, origin: str = "http://testserver", **fields: str) -> Any:
         """Post a form, as a browser with the session does."""
         headers = {"accept": "text/html", "origin": origin, "referer": f"{origin}/approvals"}

@@ -408,3 +408,15 @@ def _summary(step: Step) -> str:
             return "dry run: message to team-checkout rendered"
         case _:
             return f"{step.title}: done in the emulator"
+
+
+def deliver_event() -> Event:
+    """A delivery like any other."""
+    return Event(
+        id=made_id("any"),
+        source="github",
+        delivery_id="any",
+        body_digest="f" * 64,
+        received_at=NOW,
+        body=merged(1, "Anything"),
+    )

@@ -1,0 +1,17 @@
+"""What the end-to-end tests share: one ordinary `fermata serve` on the simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.e2e.served import Served, serving
+
+
+@pytest.fixture(scope="session")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """`fermata serve` with a webhook secret and nothing else, its world running fast."""
+    data = tmp_path_factory.mktemp("served")
+    async with serving(data, settings={"FERMATA_WORLD_SPEED": "150"}) as running:
+        yield running

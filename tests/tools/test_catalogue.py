@@ -1,0 +1,184 @@
+"""services.yaml: what it becomes, and how its mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+
+import pytest
+
+from domain.errors import SourceError
+from evals.world.promql.parse import parse
+from tools.catalogue import load_catalogue
+
+SHIPPED = Path(__file__).parents[2] / "services.yaml"
+
+GOOD = """\
+version: 1
+defaults:
+  interval: 30s
+  slis:
+    - name: errors
+      kind: errors
+      objective: 99%
+      bad: sum(increase(e{version="$version"}[$window]))
+      total: sum(increase(t{version="$version"}[$window]))
+services:
+  - name: checkout
+    repo: acme/checkout
+    image: ghcr.io/acme/checkout:{sha}
+    environments:
+      - name: staging
+        namespace: staging
+        bake: 2m
+      - name: prod
+        namespace: prod
+        bake: 1h30m
+        canary:
+          - {weight: 10, bake: 5m}
+          - {weight: 50, bake: 5m}
+"""
+
+
+def findings(text: str) -> list[tuple[int, str, str]]:
+    """Line, message and hint of each problem."""
+    with pytest.raises(SourceError) as caught:
+        load_catalogue(text, "services.yaml")
+    assert all(one.file == "services.yaml" and one.column >= 1 for one in caught.value.problems)
+    return [(one.line, one.message, one.hint) for one in caught.value.problems]
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+def test_what_is_left_out_has_a_sensible_value() -> None:
+    (service,) = load_catalogue(GOOD, "services.yaml").services
+    assert service.paths == ("**",)
+    assert service.workload.deployment == service.workload.container == "checkout"
+    assert service.workload.route is None
+    assert [sli.objective for sli in service.slis] == [0.99]
+    staging, prod = service.environments
+    assert (staging.bake_seconds, prod.bake_seconds) == (120, 5400)
+    assert prod.interval_seconds == 30
+    assert staging.replicas == 2
+    assert [(one.weight, one.bake_seconds) for one in prod.canary] == [(10, 300), (50, 300)]
+
+
+def test_a_service_has_its_own_slis_where_it_names_them() -> None:
+    own = """\
+    slis:
+      - {name: mine, kind: latency, objective: 0.9, bad: "b $version $window",
+         total: "t $version $window"}
+"""
+    (service,) = load_catalogue(GOOD + own, "services.yaml").services
+    assert [sli.name for sli in service.slis] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "message", "hint"),
+    [
+        ("bake: 2m", "bake: 2", "bake: 2", "needs a unit", "30s"),
+        ("bake: 2m", "bake: 2 moons", "bake: 2 moons", "not a duration", "5m"),
+        ("bake: 2m", "bake: 10s", "bake: 10s", "shorter than one window", "interval"),
+        ("bake: 2m", "bake: 30d", "bake: 30d", "longer than a week", "watched"),
+        ("interval: 30s", "interval: 0s", "interval: 0s", "some length", "30s"),
+        (":{sha}", ":{commit}", "image:", "{commit}", "{sha}"),
+        (":{sha}", ":{sha.__class__}", "image:", "{sha.__class__}", "{sha}"),
+        (":{sha}", ":latest", "image:", "no {sha}", "checkout:{sha}"),
+        (":{sha}", ":{sha}}", "image:", "placeholder", "{tag}"),
+        (":{sha}", "/{sha}", "image:", "with a tag", "registry"),
+        ("objective: 99%", "objective: 99", "objective: 99", "between 0 and 1", "99%"),
+        ("objective: 99%", "objective: 1.0", "objective: 1.0", "between 0 and 1", "0.99"),
+        ("weight: 10", "weight: 60", "weight: 60", "is none", "10"),
+        ("weight: 50", "weight: 5", "weight: 5,", "from 10% to 5%", "grow"),
+        ("weight: 50", "weight: 150", "weight: 150", "less than or equal to 100", "percent"),
+        ("name: prod\n", "name: staging\n", "namespace: prod", "second environment", "line 15"),
+        ("namespace: prod", "namespace: staging", "bake: 1h30m", "staging's already", "namespace"),
+        ("name: checkout", "name: Check_out", "name: Check_out", "cannot be a name", "a-z"),
+        ("acme/checkout\n", "checkout\n", "repo:", "not a repository", "owner/name"),
+        ("[$window]))\n      total", "[30s]))\n      total", "bad:", "$window", "earlier"),
+        ('e{version="$version"}', "e", "bad:", "$version", "told apart"),
+        ('e{version="$version"}', 'e{v="$version",s="$sevice"}', "bad:", "$sevice", "$service"),
+        ('e{version="$version"}', 'e{v=~"$version$"}', "bad:", "stands alone", "$$"),
+        ("kind: errors", "kind: error", "kind: error", "expected 'errors'", "'errors'"),
+        ("    repo:", "    rep:", "    rep:", "unknown key", "'repo'"),
+        ("version: 1", "version: 2", "version: 2", "expected 1", "1"),
+    ],
+)
+def test_a_mistake_is_told_at_its_line_with_a_hint(
+    old: str, new: str, at: str, message: str, hint: str
+) -> None:
+    assert old in GOOD
+    text = GOOD.replace(old, new, 1)
+    found = findings(text)
+    expected = line_of(text, at)
+    # A wrong namespace or name stands one line above the anchor that makes the place unique.
+    near = {expected, expected - 1} if at in ("namespace: prod", "bake: 1h30m") else {expected}
+    assert any(
+        line in near and message in said and hint in advice for line, said, advice in found
+    ), found
+
+
+def test_a_second_service_of_the_same_name_is_told_with_the_first_ones_line() -> None:
+    service = GOOD[GOOD.index("  - name: checkout") :]
+    found = findings(GOOD + service)
+    ours = [one for one in found if "second service" in one[1]]
+    assert [line for line, _, _ in ours] == [line_of(GOOD, "  - name: checkout") + 13]
+    assert f"line {line_of(GOOD, '  - name: checkout')}" in ours[0][2]
+
+
+def test_two_services_cannot_drive_one_deployment() -> None:
+    service = GOOD[GOOD.index("  - name: checkout") :].replace(
+        "name: checkout\n", "name: till\n    workload: {deployment: checkout}\n"
+    )
+    assert {said for _, said, _ in findings(GOOD + service)} == {
+        "Deployment checkout in namespace staging is checkout/staging's already",
+        "Deployment checkout in namespace prod is checkout/prod's already",
+    }
+
+
+def test_a_service_without_slis_is_refused() -> None:
+    text = GOOD[: GOOD.index("  slis:")] + GOOD[GOOD.index("services:") :]
+    ((_, said, hint),) = findings(text)
+    assert "no SLI" in said
+    assert "defaults" in hint
+
+
+def test_a_link_that_is_no_web_address_is_refused() -> None:
+    text = GOOD.replace("    image:", "    docs: javascript:alert(1)\n    image:")
+    assert [said for _, said, _ in findings(text)] == ["'javascript:alert(1)' is not a web address"]
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    text = GOOD.replace("bake: 2m", "bake: 1s").replace("weight: 50", "weight: 5")
+    lines = [line for line, _, _ in findings(text)]
+    assert lines == sorted(lines)
+    assert len(lines) == 2
+
+
+def test_the_shipped_catalogue_loads_and_says_what_the_readme_shows() -> None:
+    catalogue = load_catalogue(SHIPPED.read_text(encoding="utf-8"), "services.yaml")
+    assert [one.name for one in catalogue.services] == ["checkout", "payments", "search"]
+    checkout = catalogue.service("checkout")
+    assert checkout is not None
+    prod = checkout.environment("prod")
+    assert prod is not None
+    assert [(one.weight, one.bake_seconds) for one in prod.canary] == [
+        (10, 300), (50, 300), (100, 300)
+    ]  # fmt: skip
+    assert {sli.name: sli.objective for sli in checkout.slis} == {"errors": 0.99, "latency": 0.95}
+    platform = catalogue.of_repo("ACME/platform")
+    touched = [one.name for one in platform if one.touches(("services/search/index.py",))]
+    assert touched == ["search"]
+
+
+def test_the_shipped_queries_are_promql() -> None:
+    catalogue = load_catalogue(SHIPPED.read_text(encoding="utf-8"), "services.yaml")
+    names = {"namespace": "prod", "service": "checkout", "version": "abc1234", "window": "30s"}
+    queries = [query for sli in catalogue.services[0].slis for query in (sli.bad, sli.total)]
+    assert len(queries) == 4
+    for query in queries:
+        rendered = Template(query).substitute(names)
+        assert "$" not in rendered
+        parse(rendered)

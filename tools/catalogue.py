@@ -1,0 +1,207 @@
+"""Loads services.yaml: the shape of `tools/catalogue_file.py` becomes the domain's catalogue."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from string import Template
+
+from domain.errors import SourceError, SourceProblem
+from domain.service import SLI, CanaryStep, Catalogue, Environment, Service, Workload
+from domain.yaml_source import Located, Path, load, validate
+from tools.catalogue_file import (
+    CatalogueShape,
+    DefaultsShape,
+    EnvironmentShape,
+    ServiceShape,
+    SliShape,
+)
+
+VARIABLES = ("namespace", "service", "version", "window")
+NEEDED = {
+    "version": "without it canary and stable cannot be told apart",
+    "window": "without it a window's events cannot be told from earlier ones",
+}
+
+
+def load_catalogue(text: str, file: str) -> Catalogue:
+    """The catalogue that a services.yaml states. `file` is only named in messages.
+
+    Raises `SourceError` with every finding at its line and column, each with a hint.
+    """
+    located = load(text, file)
+    shape = validate(CatalogueShape, located)
+    problems = sorted(_problems(shape, located), key=lambda one: (one.line, one.column))
+    if problems:
+        raise SourceError(tuple(problems))
+    return Catalogue(services=tuple(_service(one, shape.defaults) for one in shape.services))
+
+
+# --- what values mean together -------------------------------------------------------------------
+
+
+def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem]:
+    yield from _slis(shape.defaults.slis, ("defaults", "slis"), located)
+    names: dict[str, Path] = {}
+    workloads: dict[tuple[str, str], str] = {}
+    for index, service in enumerate(shape.services):
+        path: Path = ("services", index)
+        yield from _unique(service.name, (*path, "name"), names, "service", located)
+        if service.slis is None and not shape.defaults.slis:
+            yield located.problem(
+                path,
+                f"{service.name} has no SLI, so no release of it could be judged",
+                "add `slis:` to the service, or once for all under `defaults:`",
+            )
+        yield from _slis(service.slis or [], (*path, "slis"), located)
+        yield from _environments(service, shape.defaults, path, located)
+        yield from _workloads(service, path, workloads, located)
+
+
+def _unique(
+    name: str, path: Path, seen: dict[str, Path], what: str, located: Located
+) -> Iterator[SourceProblem]:
+    if name in seen:
+        line = located.place(seen[name])[0]
+        yield located.problem(
+            path, f"a second {what} called {name!r}", f"the first one is in line {line}; rename one"
+        )
+    seen.setdefault(name, path)
+
+
+def _slis(slis: list[SliShape], path: Path, located: Located) -> Iterator[SourceProblem]:
+    names: dict[str, Path] = {}
+    for index, sli in enumerate(slis):
+        here: Path = (*path, index)
+        yield from _unique(sli.name, (*here, "name"), names, "SLI", located)
+        for key, query in (("bad", sli.bad), ("total", sli.total)):
+            yield from _query(query, (*here, key), located)
+
+
+def _query(query: str, path: Path, located: Located) -> Iterator[SourceProblem]:
+    """A PromQL template may use the four variables, and has to use those that tell windows and
+    versions apart."""
+    template = Template(query)
+    if not template.is_valid():
+        yield located.problem(
+            path, "a $ stands alone", "write $$ for a dollar sign, as at the end of a pattern"
+        )
+        return
+    used = template.get_identifiers()
+    for name in used:
+        if name not in VARIABLES:
+            close = difflib.get_close_matches(name, VARIABLES, n=1)
+            offered = ", ".join(f"${one}" for one in VARIABLES)
+            hint = f"did you mean ${close[0]}? " if close else ""
+            yield located.problem(path, f"unknown variable ${name}", f"{hint}there are {offered}")
+    for name, why in NEEDED.items():
+        if name not in used:
+            yield located.problem(path, f"the query does not use ${name}", why)
+
+
+def _environments(
+    service: ServiceShape, defaults: DefaultsShape, path: Path, located: Located
+) -> Iterator[SourceProblem]:
+    names: dict[str, Path] = {}
+    for index, environment in enumerate(service.environments):
+        here: Path = (*path, "environments", index)
+        yield from _unique(environment.name, (*here, "name"), names, "environment", located)
+        interval = environment.interval or defaults.interval
+        bakes: list[tuple[Path, float]] = [((*here, "bake"), environment.bake)]
+        bakes += [
+            ((*here, "canary", n, "bake"), step.bake) for n, step in enumerate(environment.canary)
+        ]
+        for where, bake in bakes:
+            if bake < interval:
+                yield located.problem(
+                    where,
+                    f"a bake of {bake:g}s is shorter than one window of {interval:g}s",
+                    "make it longer, or `interval:` shorter; ten windows tell something",
+                )
+        yield from _weights(environment, here, located)
+
+
+def _weights(
+    environment: EnvironmentShape, path: Path, located: Located
+) -> Iterator[SourceProblem]:
+    before = 0
+    for index, step in enumerate(environment.canary):
+        where: Path = (*path, "canary", index, "weight")
+        if index == 0 and step.weight > 50:
+            yield located.problem(
+                where,
+                f"a canary that begins with {step.weight}% is none",
+                "begin small, with 10 or less; policy has the last word on the first weight",
+            )
+        if step.weight <= before:
+            yield located.problem(
+                where,
+                f"the weight goes from {before}% to {step.weight}%",
+                "let weights grow from step to step",
+            )
+        before = step.weight
+
+
+def _workloads(
+    service: ServiceShape, path: Path, seen: dict[tuple[str, str], str], located: Located
+) -> Iterator[SourceProblem]:
+    """No two targets may drive the same Deployment, or one would undo the other's release."""
+    name = service.workload.deployment or service.name
+    for index, environment in enumerate(service.environments):
+        target = f"{service.name}/{environment.name}"
+        holder = seen.setdefault((environment.namespace, name), target)
+        if holder != target:
+            yield located.problem(
+                (*path, "environments", index, "namespace"),
+                f"Deployment {name} in namespace {environment.namespace} is {holder}'s already",
+                "give it another namespace, or another `workload: {deployment: ...}`",
+            )
+
+
+# --- into the domain -----------------------------------------------------------------------------
+
+
+def _service(shape: ServiceShape, defaults: DefaultsShape) -> Service:
+    deployment = shape.workload.deployment or shape.name
+    return Service(
+        name=shape.name,
+        repo=shape.repo,
+        paths=tuple(shape.paths),
+        image=shape.image,
+        owners=tuple(shape.owners),
+        description=shape.description,
+        docs=shape.docs,
+        tags=tuple(shape.tags),
+        workload=Workload(
+            deployment=deployment,
+            container=shape.workload.container or deployment,
+            port=shape.workload.port,
+            route=shape.workload.route,
+        ),
+        environments=tuple(_environment(one, defaults) for one in shape.environments),
+        slis=tuple(_sli(one) for one in (shape.slis or defaults.slis)),
+    )
+
+
+def _environment(shape: EnvironmentShape, defaults: DefaultsShape) -> Environment:
+    return Environment(
+        name=shape.name,
+        namespace=shape.namespace,
+        canary=tuple(
+            CanaryStep(weight=step.weight, bake_seconds=step.bake) for step in shape.canary
+        ),
+        bake_seconds=shape.bake,
+        interval_seconds=shape.interval or defaults.interval,
+        replicas=shape.replicas or defaults.replicas,
+        request_rate=shape.request_rate,
+    )
+
+
+def _sli(shape: SliShape) -> SLI:
+    return SLI(
+        name=shape.name,
+        kind=shape.kind,
+        bad=shape.bad.strip(),
+        total=shape.total.strip(),
+        objective=shape.objective,
+    )
