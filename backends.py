@@ -17,6 +17,8 @@ from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
 from tools.forge import GitHubForge
 from tools.forge_twin import ForgeTwin
 from tools.github_client import App, GitHubClient, Token
+from tools.notify import SlackNotifier, WebhookNotifier
+from tools.notify_twin import NotifyTwin
 from tools.ports import ForgeReader, WritePort
 from tools.prometheus import PrometheusMetrics
 from tools.toolbox import Backend, Readers, Toolbox
@@ -114,14 +116,15 @@ async def _notifier(
     settings: Settings, stack: contextlib.AsyncExitStack
 ) -> tuple[WritePort, Backend]:
     """Slack, a generic webhook, or a twin that renders without sending."""
-    from domain.effect import Applied
-
-    class T:
-        async def apply(self, a, s, g):
-            await g()
-            return Applied(summary="dry run: notification rendered", simulated=True)
-
-        async def read_back(self, a, s):
-            return None
-
-    return T(), Backend("notifications", "dry_run", "rendered, not sent")
+    twin = NotifyTwin()
+    slack, generic = settings.slack_webhook_url, settings.notify_webhook_url
+    if settings.fermata_dry_run or (slack is None and generic is None):
+        return twin, Backend("notifications", "dry_run", "rendered, not sent")
+    if slack is not None:
+        notifier: SlackNotifier | WebhookNotifier = SlackNotifier(slack)
+        name = "Slack"
+    else:
+        assert generic is not None
+        notifier, name = WebhookNotifier(generic), "webhook"
+    stack.push_async_callback(notifier.aclose)
+    return notifier, Backend("notifications", "real", f"{name} at {notifier.host}")

@@ -48,6 +48,7 @@ from store.queue import Hints
 from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
 from tools.toolbox import Backend, Toolbox
+from web.logs import set_up_logging
 from web.metrics import Metrics
 from web.serving import Listening, is_loopback
 
@@ -209,7 +210,13 @@ def _nodes(
             books.decisions,
             books.locks,
             books.signals,
-            Ballots(books.approvals, readers.forge, clock),
+            Ballots(
+                books.approvals,
+                books.overrides,
+                readers.forge,
+                clock,
+                lambda: rules.override_seconds,
+            ),
             clock,
         ),
         approve=Approve(),

@@ -25,6 +25,7 @@ from web.github import router_github
 from web.meta import Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.receive import Edge
+from web.revival import Revival
 from web.site import TAGS, install
 from web.tells import EventTells
 from web.tokens import TokenBook
@@ -94,7 +95,7 @@ def make_app(
         await hints.enqueue(run_id)
 
     async def database_answers() -> bool:
-        return await books.database.value("SELECT 1", {}) == 1
+        return bool(await books.database.value("SELECT 1", {}) == 1)
 
     edge = Edge(
         events=metrics.counted(books.events),
@@ -103,6 +104,7 @@ def make_app(
         secrets=tuple(s.get_secret_value().encode() for s in settings.github_webhook_secret),
         tokens=access.gatekeeper.tokens,
         clock=clock,
+        revive=Revival(books.queries).of,
     )
     desk = Desk(
         reads=books.queries,

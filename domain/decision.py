@@ -56,7 +56,7 @@ class Decision(Frozen):
     def reason(self) -> str:
         """The sentence of the rule that decided."""
         deciding = [r for r in self.rules if r.outcome is self.outcome]
-        return "; ".join(r.reason for r in deciding) or "no rule matched"
+        return " ".join(r.reason for r in deciding) or "no rule matched"
 
     @property
     def deciding_rules(self) -> tuple[str, ...]:

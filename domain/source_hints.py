@@ -18,12 +18,24 @@ _OURS = "source"
 
 @dataclass(frozen=True)
 class Explained:
-    """One finding: where (path into the data), what, and what to do. `at_key`: the key is wrong."""
+    """One finding: where (path into the data), what, and what to do. `at_key`: the key is wrong.
+
+    `wants` names the key that is missing, or that an unknown one was probably meant to be.
+    """
 
     path: tuple[str | int, ...]
     message: str
     hint: str
     at_key: bool = False
+    wants: str = ""
+
+
+def without_echoes(found: list[Explained]) -> list[Explained]:
+    """Leave out missing keys that are there under a misspelt name: that is one mistake, not two."""
+    misspelt = {(one.path[:-1], one.wants) for one in found if one.at_key and one.wants}
+    return [
+        one for one in found if one.at_key or not one.wants or (one.path, one.wants) not in misspelt
+    ]
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:
@@ -74,7 +86,8 @@ def _unknown_key(model: type[BaseModel], path: tuple[str | int, ...]) -> Explain
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
     listed = "valid keys here: " + ", ".join(valid)
     hint = f"did you mean {close[0]!r}? {listed}" if close else listed
-    return Explained(path, f"unknown key {key!r}", hint, at_key=True)
+    wants = close[0] if close else ""
+    return Explained(path, f"unknown key {key!r}", hint, at_key=True, wants=wants)
 
 
 def _missing_key(model: type[BaseModel], path: tuple[str | int, ...], name: str) -> Explained:
@@ -83,7 +96,7 @@ def _missing_key(model: type[BaseModel], path: tuple[str | int, ...], name: str)
     example = _example(info)
     if example:
         hint = f"add `{name}: {example}`" + (f" ({info.description})" if info else "")
-    return Explained(path, f"the key {name!r} is missing", hint)
+    return Explained(path, f"the key {name!r} is missing", hint, wants=name)
 
 
 def _not_offered(path: tuple[str | int, ...], expected: str, value: Any) -> Explained:

@@ -7,8 +7,11 @@ exactly the types that these annotations name.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Literal
 from uuid import UUID
+
+# Pydantic cannot read typing.TypedDict before Python 3.12, and LangGraph's schemas need it to.
+from typing_extensions import TypedDict
 
 from domain.action import target_of
 from domain.decision import Decision

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from domain.errors import SourceError, SourceProblem
-from domain.source_hints import Explained, explain_error
+from domain.source_hints import Explained, explain_error, without_echoes
 
 MOST_BYTES = 1_000_000
 MOST_DEPTH = 40
@@ -96,7 +96,9 @@ def validate(model: type[T], located: Located) -> T:
         return model.model_validate(located.data)
     except ValidationError as error:
         found = [explain_error(model, located.data, one) for one in error.errors(include_url=False)]
-    problems = {str(one): one for one in (_problem(located, what) for what in found)}
+    problems = {
+        str(one): one for one in (_problem(located, what) for what in without_echoes(found))
+    }
     raise SourceError(tuple(sorted(problems.values(), key=lambda one: (one.line, one.column))))
 
 

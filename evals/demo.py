@@ -32,8 +32,8 @@ from web.logs import set_up_logging
 from web.serving import Listening, PortTaken
 from web.tokens import TokenBook
 
-SPEED = 20.0
-"""Simulated seconds a real second: a release of two minutes takes six seconds."""
+SPEED = 30.0
+"""Simulated seconds a real second: a release of two minutes takes four seconds."""
 STORY_SECONDS = 55.0
 """Longest a story may take, in real seconds."""
 OPENING = datetime(2026, 3, 6, 14, 0, tzinfo=ZoneInfo("Europe/Berlin"))

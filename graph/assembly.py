@@ -33,9 +33,17 @@ class Nodes:
     report: Node
 
 
-def assemble(nodes: Nodes, clock: Clock, checkpointer: BaseCheckpointSaver[Any] | None) -> Graph:
-    """Compile the graph. Read it top to bottom against the drawing in `docs/graph.md`."""
-    graph = StateGraph(State, context_schema=Passage)
+def assemble(
+    nodes: Nodes,
+    clock: Clock,
+    checkpointer: BaseCheckpointSaver[Any] | None,
+    context: type[Passage] | None = Passage,
+) -> Graph:
+    """Compile the graph. Read it top to bottom against the drawing in `docs/graph.md`.
+
+    `context` is what travels beside the state; None for a graph that nobody can advance.
+    """
+    graph = StateGraph(State, context_schema=context)
 
     graph.add_node("conductor", noted("conductor", nodes.conductor, clock))
     graph.add_node("release", noted("release", nodes.release, clock))

@@ -30,4 +30,4 @@ def blueprint() -> Graph:
         rollback=unplugged,
         report=unplugged,
     )
-    return assemble(nodes, SystemClock(), checkpointer=None)
+    return assemble(nodes, SystemClock(), checkpointer=None, context=None)

@@ -58,7 +58,7 @@ class Conductor:
             reason = " ".join(plan.notes) or "nothing to do"
             update["outcome"] = Outcome(state=RunState.SUCCEEDED, reason=reason)
         elif plan.steps[0].agent == "conductor":
-            update["proposal"] = self._proposal(plan.steps[0], {**state, **update})  # type: ignore[typeddict-item]
+            update["proposal"] = self._proposal(plan.steps[0], {**state, **update})
         return update
 
     def _speak(self, state: State) -> Update:

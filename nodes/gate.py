@@ -13,13 +13,13 @@ from domain.approval import ApprovalRequest, ApprovalState
 from domain.clock import Clock
 from domain.decision import Decision, Outcome
 from domain.digest import digest_of
-from domain.event import Actor, CommandName
+from domain.event import Actor, Commanded, CommandName
 from domain.plan import Plan
 from domain.state import Proposal, Ruling, State, Update, target_in_flight
 from nodes.ballots import Ballots
 from nodes.passage import Passage, PassageRuntime
 from policy.evaluate import evaluate
-from policy.facts import CheckFact, Facts, OverrideFact
+from policy.facts import CheckFact, Commander, Facts, OverrideFact
 from policy.rules import Rules
 from store.decisions import Decisions
 from store.locks import Locks
@@ -44,11 +44,18 @@ class Gate:
         passage = runtime.context
         proposal = _proposal(state)
         known = await self.runs.facts(passage.lease.run_id)
+        # What comes in from here on has not been counted: it has to wake the run once more.
+        seen = max((signal.seq for signal in known.signals), default=0)
         if await self.ballots.count(passage.lease, known, after=state["seen_seq"]):
             known = await self.runs.facts(passage.lease.run_id)
         now = self.clock.now()
+        known = await self._without_expired(passage, known, now)
         rules = self.rules()
-        facts = _facts(state, proposal, known)
+        commander = await self.ballots.commander(state["event"])
+        steering = await self.ballots.steering(known.signals)
+        facts = _facts(state, proposal, known, steering, commander).model_copy(
+            update={"head_moved": await self._head_moved(state)}
+        )
         decision = evaluate(rules, facts, now)
         if decision.outcome is Outcome.ALLOW and _takes_lock(proposal):
             holder = await self._lock(passage, proposal, state, known)
@@ -56,8 +63,32 @@ class Gate:
                 facts = facts.model_copy(update={"lock_holder": holder})
                 decision = evaluate(rules, facts, now)
         ruling = await self._record(passage, state, proposal, facts, decision, now)
-        seen = max((signal.seq for signal in known.signals), default=0)
         return Update(proposal=proposal, ruling=ruling, seen_seq=max(seen, state["seen_seq"]))
+
+    async def _without_expired(self, passage: Passage, known: RunFacts, now: datetime) -> RunFacts:
+        """Close questions whose time is over, so that what is asked next is a new one."""
+        over = [
+            one
+            for one in known.approvals
+            if one.state is ApprovalState.PENDING and one.expires_at <= now
+        ]
+        for one in over:
+            await self.ballots.approvals.expire(passage.lease, one.id)
+        return await self.runs.facts(passage.lease.run_id) if over else known
+
+    async def _head_moved(self, state: State) -> bool | None:
+        """Whether a pull request has moved on since its head was taken for a `/deploy`.
+
+        None: it could not be read. Releases of merged commits have no head to move.
+        """
+        plan, body = state["plan"], state["event"].body
+        if plan is None or not isinstance(body, Commanded) or body.number is None:
+            return False
+        named = any(len(one.args) > 2 for one in body.commands)
+        if body.repo is None or named or plan.goal != "release":
+            return False
+        head = await self.ballots.forge.head_sha(body.repo, body.number)
+        return None if head is None else head != plan.change.sha
 
     async def _lock(
         self, passage: Passage, proposal: Proposal, state: State, known: RunFacts
@@ -76,7 +107,11 @@ class Gate:
             await self.signals.send(
                 holder.run_id,
                 CommandName.CANCEL.value,
-                {"author": known.run.author, "why": f"superseded by {known.run.title}"},
+                {
+                    "author": known.run.author,
+                    "authorised": True,
+                    "why": f"superseded by {known.run.title}",
+                },
             )
         return f"{holder.title} (run {str(holder.run_id)[:8]})"
 
@@ -158,7 +193,13 @@ def _scope_digest(plan: Plan, proposal: Proposal) -> str:
     return plan.scope_digest(proposal.step.scope)
 
 
-def _facts(state: State, proposal: Proposal, known: RunFacts) -> Facts:
+def _facts(
+    state: State,
+    proposal: Proposal,
+    known: RunFacts,
+    steering: tuple[SignalRow, ...],
+    commander: Commander | None,
+) -> Facts:
     plan = state["plan"]
     assert plan is not None
     step = proposal.step
@@ -199,9 +240,10 @@ def _facts(state: State, proposal: Proposal, known: RunFacts) -> Facts:
         checks=tuple(CheckFact(name=one.name, conclusion=one.conclusion) for one in known.ci),
         not_before=proposal.not_before,
         not_before_reason=proposal.not_before_reason,
-        held_by=_held_by(known.signals) if forward else None,
-        cancelled_by=_cancelled_by(known.signals) if forward else None,
+        held_by=_held_by(steering) if forward else None,
+        cancelled_by=_cancelled_by(steering) if forward else None,
         superseded_by=str(known.run.superseded_by) if forward and known.run.superseded_by else None,
+        commander=commander,
         verdict=proposal.concern,
         verdict_phase=check.phase if check is not None and proposal.concern else None,
     )
@@ -211,8 +253,6 @@ def _held_by(signals: tuple[SignalRow, ...]) -> Actor | None:
     """Who holds the run: the last /hold that no /resume has followed."""
     held: Actor | None = None
     for signal in sorted(signals, key=lambda one: one.seq):
-        if not signal.payload.get("authorised", True):
-            continue
         if signal.kind == CommandName.HOLD:
             held = _actor(signal)
         elif signal.kind == CommandName.RESUME:
@@ -221,9 +261,7 @@ def _held_by(signals: tuple[SignalRow, ...]) -> Actor | None:
 
 
 def _cancelled_by(signals: tuple[SignalRow, ...]) -> Actor | None:
-    cancels = [
-        s for s in signals if s.kind == CommandName.CANCEL and s.payload.get("authorised", True)
-    ]
+    cancels = [signal for signal in signals if signal.kind == CommandName.CANCEL]
     return _actor(cancels[0]) if cancels else None
 
 

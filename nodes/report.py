@@ -38,7 +38,7 @@ class Report:
         if state["mode"] == "closing":
             return self._next_word(state)
         outcome = _outcome(state)
-        steps = self._closing_steps({**state, "outcome": outcome})  # type: ignore[typeddict-item]
+        steps = self._closing_steps({**state, "outcome": outcome})
         return Update(
             outcome=outcome,
             mode="closing",

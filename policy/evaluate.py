@@ -14,7 +14,17 @@ from typing import Final
 from domain.decision import Decision, MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
-from policy.families import approvals, canary, change, checks, purpose, slo, waits, windows
+from policy.families import (
+    approvals,
+    canary,
+    change,
+    checks,
+    commands,
+    purpose,
+    slo,
+    waits,
+    windows,
+)
 from policy.families.approvals import Settled, settle
 from policy.finding import Case, Finding, allow, ask
 from policy.risk import listed_environment, risk_of
@@ -72,6 +82,8 @@ def _findings(case: Case) -> Iterator[Finding]:
         return
     for family in ALWAYS:
         yield from family(case)
+    if not facts.step.only_speaks:
+        yield from commands.findings(case)
     if facts.step.only_speaks:
         yield allow("comms.allowed", "The step only speaks.")
         return

@@ -28,6 +28,13 @@ class CheckFact(Frozen):
     conclusion: str | None
 
 
+class Commander(Frozen):
+    """Who gave the command that began the run. `roles` None: they could not be found out."""
+
+    login: str
+    roles: tuple[str, ...] | None
+
+
 class Facts(Frozen):
     """Everything a decision may rest on. What is unknown is None, and None never passes a rule."""
 
@@ -61,5 +68,7 @@ class Facts(Frozen):
     verdict: Verdict | None = None
     """A check that did not pass outright, when the step is to go on in spite of it."""
     verdict_phase: Literal["pre", "canary", "post"] | None = None
+    commander: Commander | None = None
+    """Who asked for this by a command; None when the run came from something else."""
     head_moved: bool | None = False
     """Whether the pull request's head is no longer what was planned; None: could not be read."""

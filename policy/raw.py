@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from domain.plan import RiskClass
 from domain.source_hints import wrong
@@ -315,11 +315,12 @@ class RawOverrides(Raw):
         Duration, Field(examples=["2h"], description="how long an override lasts at most")
     ]
 
-    @model_validator(mode="after")
-    def _bounded(self) -> RawOverrides:
-        if self.max_duration > timedelta(days=7):
-            raise wrong("an override may not last longer than 7 days", 'max_duration: "2h"')
-        return self
+    @field_validator("max_duration")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if value > timedelta(days=7):
+            raise wrong("an override may not last longer than 7 days", 'write "2h"')
+        return value
 
 
 class RawPolicy(Raw):

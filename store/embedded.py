@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -54,22 +55,20 @@ class EmbeddedPostgres:
 
     def __init__(self, server: _Server) -> None:
         self._server = server
-
-    @property
-    def url(self) -> str:
+        self._held = True
+        self.url = str(server.get_uri())
         """Where to connect; the same for all processes and after a restart."""
-        return str(self._server.get_uri())
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server."""
-        pid = self._server.get_pid()
-        return int(pid) if pid is not None else None
+        """Process id of the server; None when it is not known to run."""
+        return None if self._server.info is None else int(self._server.info.pid)
 
     @property
     def running(self) -> bool:
-        """Whether the server's process is there."""
-        return bool(self._server.get_postmaster_info().is_running())
+        """Whether the server's process is there and has not ended."""
+        info = self._server.info
+        return info is not None and _serves(info)
 
     def revive(self) -> bool:
         """Start the server again if it has died; True when it had."""
@@ -87,8 +86,10 @@ class EmbeddedPostgres:
                 await asyncio.to_thread(self.revive)
 
     def stop(self) -> None:
-        """Let go of the server; the last process to do so stops it."""
-        self._server.let_go()
+        """Let go of the server; whoever does so last, in the last process, stops it."""
+        if self._held:
+            self._held = False
+            self._server.let_go()
 
 
 def start(data: Path) -> EmbeddedPostgres:
@@ -108,6 +109,7 @@ def start(data: Path) -> EmbeddedPostgres:
             f"the embedded PostgreSQL in {folder} does not start: {error}. {_end_of_log(folder)} "
             "Free some disk space or another process's hold on it, or set DATABASE_URL."
         ) from error
+    server.handles += 1
     return EmbeddedPostgres(server)
 
 
@@ -115,7 +117,7 @@ class _Processes(DiskList):
     """Processes that use the server. Those that were killed do not count."""
 
     def _get(self) -> list[int]:
-        return [pid for pid in super()._get() if psutil.pid_exists(pid)]
+        return [pid for pid in super()._get() if _lives(pid)]
 
 
 class _Server(PostgresServer):
@@ -124,6 +126,12 @@ class _Server(PostgresServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.global_process_id_list = _Processes(folder / ".handle_pids.json")
+        self.handles = 0
+
+    @property
+    def info(self) -> PostmasterInfo | None:
+        """The server's process as last seen."""
+        return self._postmaster_info
 
     def ensure_pgdata_inited(self) -> None:
         super().ensure_pgdata_inited()
@@ -153,26 +161,53 @@ class _Server(PostgresServer):
             self.ensure_postgres_running()
 
     def let_go(self) -> None:
-        """Stop using the server; the last user stops it."""
-        self._cleanup()
+        """One handle less; without any, this process no longer counts as a user."""
+        self.handles -= 1
+        if self.handles <= 0:
+            self._cleanup()
+
+    def _stop(self) -> None:
+        # It may have died, or been started again by another process, since we last looked.
+        with suppress(AssertionError, ValueError):
+            self._postmaster_info = PostmasterInfo.read_from_pgdata(self.pgdata)
+        if self._postmaster_info is not None and _serves(self._postmaster_info):
+            super()._stop()
 
     def _forget_stranger(self) -> None:
-        """Remove a pid file whose number now belongs to some other program.
+        """Remove a pid file whose number belongs to no living server.
 
-        In a container the numbers are small and come back after a restart.
+        In a container the numbers are small and come back after a restart, for other programs.
         """
         try:
             info = PostmasterInfo.read_from_pgdata(self.pgdata)
         except (AssertionError, ValueError):
             return  # being written, or cut off by a crash: the server itself knows what to do
-        if info is None or info.process is None:
-            return
-        try:
-            name = info.process.name()
-        except psutil.Error:
-            return
-        if "postgres" not in name:
+        if info is not None and not _serves(info):
             (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _serves(info: PostmasterInfo) -> bool:
+    """Whether the process of a pid file is a PostgreSQL that lives.
+
+    A process that was killed and that nobody waits for keeps its number as a zombie.
+    """
+    if info.process is None:
+        return False
+    try:
+        return (
+            bool(info.process.is_running())
+            and info.process.status() != psutil.STATUS_ZOMBIE
+            and "postgres" in info.process.name()
+        )
+    except psutil.Error:
+        return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _end_of_log(folder: Path) -> str:

@@ -12,6 +12,7 @@ from domain.action import Action, GitCommentPr
 from domain.effect import Applied, Stamp
 from domain.errors import AdapterError, Permanent
 from tools.github_client import GitHubClient
+from tools.github_errors import Refused
 from tools.ports import Guard
 from tools.sticky_comment import Sticky, says_the_same, stamp_words, understood, written
 
@@ -121,8 +122,8 @@ class GitHubForge:
         keeper, *extra = found
         try:
             applied = await self._update(comment, keeper, text, guard)
-        except Permanent:
-            if any(one.id == keeper.id for one in await self._ours(comment)):
+        except Refused as error:
+            if error.status not in (404, 410):
                 raise
             # Somebody deleted it while we looked.
             applied = await self._create(comment, text, guard)
@@ -177,7 +178,7 @@ class GitHubForge:
             await self._client.write(
                 "DELETE", f"/issues/comments/{comment_id}", repo=repo, guard=guard
             )
-        except Permanent as error:
+        except Refused as error:
             # Gone already, or not ours to remove: the comment that counts is up to date.
             log.info("forge.duplicate_kept", comment=comment_id, reason=str(error))
 

@@ -28,7 +28,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from domain.errors import AdapterError, Permanent, Temporary
 from tools.github_cache import ETagCache
-from tools.github_errors import RateLimited, translated
+from tools.github_errors import RateLimited, Refused, translated
 from tools.ports import Guard
 
 log = structlog.get_logger(__name__)
@@ -196,7 +196,9 @@ class GitHubClient:
             return f"{_field(await self.get('/app'), 'slug', 'GET /app')}[bot]"
         try:
             told = await self.get("/user")
-        except Permanent:
+        except Refused as error:
+            if error.status == 401:
+                raise
             # Tokens of GitHub Actions may not read /user, but know themselves in GraphQL.
             told = await self._viewer()
         return str(_field(told, "login", "GET /user"))

@@ -38,6 +38,14 @@ REMEDIES = {
 }
 
 
+class Refused(Permanent):
+    """GitHub said no, with this HTTP status."""
+
+    def __init__(self, status: int, message: str, remedy: str) -> None:
+        super().__init__(message, remedy)
+        self.status = status
+
+
 class RateLimited(Temporary):
     """GitHub wants us to keep quiet for `retry_after` seconds, whatever we want to ask."""
 
@@ -101,7 +109,7 @@ def of_response(response: httpx.Response, what: str) -> AdapterError:
         wait = _retry_after(response)
         return Temporary(f"{what}: GitHub answered {status}{_quoted(told)}", wait)
     remedy = REMEDIES.get(status, "check that GITHUB_API_URL is GitHub's REST API")
-    return Permanent(f"{what}: GitHub answered {status}{_quoted(told)}", remedy)
+    return Refused(status, f"{what}: GitHub answered {status}{_quoted(told)}", remedy)
 
 
 def said(response: httpx.Response) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
-from domain.approval import ApprovalRequest
+from domain.approval import ApprovalRequest, Vote
 from domain.service import Environment, Service
 from store.records import ReleaseRow, RunDetail
 from web.desk import Desk
@@ -54,6 +54,13 @@ async def request_of(desk: Desk, approval_id: UUID) -> ApprovalRequest:
             "GET /api/approvals?status=pending lists those that are open.",
         )
     return request
+
+
+async def refused_votes(desk: Desk, detail: RunDetail) -> dict[UUID, tuple[tuple[Vote, str], ...]]:
+    """Votes on a run's requests that do not count, with the reasons, by request."""
+    ids = [request.id for request in detail.approvals]
+    found = await asyncio.gather(*(desk.votes.refusals(one) for one in ids))
+    return dict(zip(ids, found, strict=True))
 
 
 async def live_versions(

@@ -23,7 +23,7 @@ from web.api import page_of_runs, run_state
 from web.auth import require
 from web.desk import Desk
 from web.limits import read_body
-from web.lookup import detail_of, live_versions
+from web.lookup import detail_of, live_versions, refused_votes
 from web.problems import Problem
 from web.rendering import environment
 from web.tells import SIGNALS, tell
@@ -66,6 +66,11 @@ class Pages:
     def templates(self) -> Environment:
         """The templates, compiled on first use."""
         return environment(self.desk)
+
+    def warm(self) -> None:
+        """Compile all templates."""
+        for name in self.templates.list_templates():
+            self.templates.get_template(name)
 
     async def show(
         self, request: Request, who: Principal, template: str, **values: Any
@@ -180,7 +185,7 @@ def _runs(pages: Pages) -> APIRouter:
             request,
             who,
             "run.html",
-            view=run_view(desk, detail, who),
+            view=run_view(desk, detail, who, await refused_votes(desk, detail)),
             graph=GRAPH,
             told=TOLD.get(told, ""),
         )
@@ -206,12 +211,10 @@ def _approvals(pages: Pages) -> APIRouter:
         recent = await desk.votes.list(None, PAGE_ROWS)
         asking = await desk.reads.list_runs(state=RunState.NEEDS_APPROVAL, limit=MOST_PENDING)
         latest = await desk.reads.list_runs(limit=MOST_PENDING)
-        runs = {run.id: run for run in (*latest, *asking)}
+        plans = {run.id: run.plan for run in (*latest, *asking)}
 
         def view(request_: ApprovalRequest) -> ApprovalView:
-            run = runs.get(request_.run_id)
-            plan, title = (run.plan, run.title) if run is not None else (None, "")
-            return approval_view(desk, request_, who, plan, title)
+            return approval_view(desk, request_, who, plans.get(request_.run_id))
 
         shown = {one.id for one in pending}
         return await pages.show(

@@ -48,6 +48,9 @@ MAX_TEXT = 1000
 Source = Literal["github", "alertmanager", "cloudevents", "api", "cli"]
 
 
+Revive = Callable[[Event, Sequence[Intake]], Awaitable[tuple[Event, list[Intake]]]]
+
+
 class Accepts(Protocol):
     """Where events go: `store.events.EventLog`."""
 
@@ -70,6 +73,8 @@ class Edge:
     tokens: TokenBook
     clock: Clock
     account: str = ""
+    revive: Revive | None = None
+    """Looks whether a command is about a run that has ended (`web.revival.Revival.of`)."""
 
     def gatekeeper(self) -> Gatekeeper:
         """Tells senders by their tokens; page sessions do not count here."""
@@ -135,7 +140,9 @@ async def receive(edge: Edge, delivery: Delivery) -> JSONResponse:
         body=spelled(delivery.body, catalogue),
     )
     remarks = tuple(Ignore(reason=remark) for remark in delivery.remarks)
-    intakes = (*correlate(event, catalogue), *remarks)
+    intakes: Sequence[Intake] = (*correlate(event, catalogue), *remarks)
+    if edge.revive is not None and isinstance(event.body, Commanded):
+        event, intakes = await edge.revive(event, intakes)
     receipt = await _store(edge, event, intakes, delivery.payload)
     reason = _reason(receipt, intakes)
     log.info(

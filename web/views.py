@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from domain.approval import ApprovalRequest
+from domain.approval import ApprovalRequest, Vote
 from domain.decision import MatchedRule
 from domain.effect import EffectState
 from domain.event import AlertGroup, Commanded, CommandName, Event
@@ -74,10 +74,14 @@ class ApprovalView:
 
     request: ApprovalRequest
     open: bool
+    may: tuple[str, ...]
+    """Which of `approve` and `reject` this person's word would count for."""
     refusal: str | None
+    """Why an approval of this person would not count."""
+    refused: tuple[tuple[Vote, str], ...]
+    """Votes that were cast and do not count, with the reason."""
     covers: tuple[str, ...]
     """Titles of the steps that a yes covers."""
-    run_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,12 @@ SIGNAL_FORMS: dict[CommandName, SignalForm] = {
 }
 
 
-def run_view(desk: Desk, detail: RunDetail, principal: Principal) -> RunView:
+def run_view(
+    desk: Desk,
+    detail: RunDetail,
+    principal: Principal,
+    refused: Mapping[UUID, tuple[tuple[Vote, str], ...]],
+) -> RunView:
     """The page of a run as this person sees it."""
     run, steps = detail.run, steps_of(detail)
     titles = {step.id: step.title for step in steps}
@@ -163,7 +172,8 @@ def run_view(desk: Desk, detail: RunDetail, principal: Principal) -> RunView:
         decisions=_decisions(detail, titles),
         effects=tuple(_effect(row, titles) for row in detail.effects),
         approvals=tuple(
-            approval_view(desk, one, principal, run.plan) for one in reversed(detail.approvals)
+            approval_view(desk, one, principal, run.plan, refused.get(one.id, ()))
+            for one in reversed(detail.approvals)
         ),
         moments=_moments(detail, titles),
         forms=tuple(SIGNAL_FORMS[k] for k in offered(run) if may_signal(desk, k, principal)),
@@ -176,17 +186,22 @@ def approval_view(
     request: ApprovalRequest,
     principal: Principal,
     plan: Plan | None,
-    run_title: str = "",
+    refused: tuple[tuple[Vote, str], ...] = (),
 ) -> ApprovalView:
     """A request as this person sees it."""
     answerable = is_open(desk, request)
+    reasons = {
+        decision: why_not(desk, request, principal, decision) if answerable else ""
+        for decision in ("approve", "reject")
+    }
     covers = tuple(step.title for step in plan.steps if step.scope == request.scope) if plan else ()
     return ApprovalView(
         request=request,
         open=answerable,
-        refusal=why_not(desk, request, principal) if answerable else None,
+        may=tuple(decision for decision, reason in reasons.items() if reason is None),
+        refusal=reasons["approve"] or None,
+        refused=refused,
         covers=covers,
-        run_title=run_title,
     )
 
 

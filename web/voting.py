@@ -34,11 +34,7 @@ async def cast(
     if refusal is not None:
         # somebody else may have answered in between
         _check_open(desk, request, digest)
-        raise Problem(
-            403,
-            f"The vote does not count: {refusal.rstrip('.')}.",
-            "The request names who may answer it.",
-        )
+        raise Problem(403, _sentence(refusal), "The request names who may answer it.")
     return request
 
 
@@ -53,10 +49,18 @@ def _vote(desk: Desk, principal: Principal, decision: str, comment: str, via: st
     )
 
 
-def why_not(desk: Desk, request: ApprovalRequest, principal: Principal) -> str | None:
-    """Why this person's word would not count on the request, or None when it would."""
-    vote = _vote(desk, principal, "approve", "", "page")
-    return desk.judge(request, vote, request.digest, vote.at)
+def why_not(
+    desk: Desk, request: ApprovalRequest, principal: Principal, decision: str
+) -> str | None:
+    """Why this person's `approve` or `reject` would not count, or None when it would."""
+    vote = _vote(desk, principal, decision, "", "page")
+    refusal = desk.judge(request, vote, request.digest, vote.at)
+    return _sentence(refusal) if refusal is not None else None
+
+
+def _sentence(text: str) -> str:
+    """A refusal with one full stop, whoever worded it (it may begin with a login: no capital)."""
+    return f"{text.rstrip('.')}."
 
 
 def is_open(desk: Desk, request: ApprovalRequest) -> bool:

@@ -49,7 +49,7 @@ class LocalServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; port 0 picks a free one. Returns the port. Raises OSError when it is taken."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         # A restarted world must get its old port back while old connections linger.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -6,6 +6,8 @@ read from the server directly.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from domain.action import Action, K8sRetire, K8sRollback
@@ -394,6 +396,50 @@ async def test_a_stable_whose_selector_takes_in_the_canary_gets_none(bench: Benc
     with pytest.raises(Permanent, match="would match the canary's pods") as refused:
         await bench.apply(bench.canary(V2))
     assert "fermata.dev/track=stable" in refused.value.remedy
+
+
+@pytest.mark.parametrize("site", ["real"], indirect=True)
+async def test_a_deployment_is_recreated_with_a_track_as_the_documentation_says(
+    bench: Bench,
+) -> None:
+    http, where = bench.site.http, bench.where
+    path = bench.site.path("deployments", where, "web")
+    selector, pods = {"app": "web"}, {"app": "web", "fermata.dev/track": "stable"}
+    ours = {"name": "web", "labels": {"app.kubernetes.io/managed-by": "fermata"}}
+    containers = [{"name": "app", "image": V1}]
+    spec: Obj = {
+        "replicas": 2,
+        "selector": {"matchLabels": selector},
+        "template": {"metadata": {"labels": pods}, "spec": {"containers": containers}},
+    }
+    await bench.site.create("deployments", where, {"metadata": ours, "spec": spec})
+    await bench.until(stable_ready)
+
+    async def pod_names() -> set[str]:
+        found = (await http.get(f"api/v1/namespaces/{where}/pods")).json()["items"]
+        return {pod["metadata"]["name"] for pod in found}
+
+    before = await pod_names()
+    await http.request("DELETE", path, json={"propagationPolicy": "Orphan"})
+    async with asyncio.timeout(30):
+        while await bench.site.exists("deployments", where, "web"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    spec["selector"] = {"matchLabels": pods}
+    await bench.site.create("deployments", where, {"metadata": ours, "spec": spec})
+    await bench.until(stable_ready)
+    assert await pod_names() == before
+
+
+@pytest.mark.parametrize("site", ["real"], indirect=True)
+async def test_a_first_install_runs_where_only_restricted_pods_may(bench: Bench) -> None:
+    level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    answer = await bench.site.http.patch(
+        f"api/v1/namespaces/{bench.where}",
+        json=level,
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+    assert answer.status_code == 200
+    await bench.installed()
 
 
 async def test_a_wrong_container_name_is_answered_with_the_right_ones(bench: Bench) -> None:

@@ -107,37 +107,15 @@ class Api:
         return await self.until(run_id, step, lambda run: bool(run["step_id"] == step), seconds)
 
     async def question(self, run_id: str, seconds: float = 60.0) -> Json:
-        """The request for approval that a run waits for.
-
-        The tests run on any day: where the change window is closed today, it is overridden.
-        """
-
-        deadline = time.monotonic() + seconds
-        lifted = False
-        while True:
-            run = await self.run(run_id)
-            pending = [one for one in run["approvals"] if one["state"] == "pending"]
-            if run["state"] == "needs_approval" and pending:
-                return dict(pending[-1])
-            if not lifted and _closed(run):
-                answer = await self.tell(run_id, "override", "the test suite runs on any day")
-                assert answer.status_code == 200, answer.text
-                lifted = True
-            if run["state"] in FINAL or time.monotonic() > deadline:
-                raise TooLate(f"waited for a question:\n{described(run)}")
-            await asyncio.sleep(POLL_SECONDS)
+        """The request for approval that a run waits for."""
+        run = await self.until_state(run_id, "needs_approval", seconds)
+        pending = [one for one in run["approvals"] if one["state"] == "pending"]
+        assert pending, described(run)
+        return dict(pending[-1])
 
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-
-def _closed(run: Json) -> bool:
-    """Whether a run waits for a change window."""
-    decisions = run["decisions"]
-    return run["state"] == "waiting" and bool(decisions) and deciding(decisions[-1]) == {
-        "windows.closed"
-    }
 
 
 def deciding(decision: Json) -> set[str]:
@@ -161,6 +139,15 @@ def described(run: Json) -> str:
 def effects_in_order(run: Json) -> list[Json]:
     """What a run did, in the order of time."""
     return sorted(run["effects"], key=lambda one: str(one["started_at"]))
+
+
+def changes_in(run: Json, environment: str) -> list[Json]:
+    """What a run changed in the cluster, in one environment."""
+    return [
+        one
+        for one in effects_in_order(run)
+        if (one["action"].get("target") or {}).get("environment") == environment
+    ]
 
 
 def weights(run: Json) -> list[int]:

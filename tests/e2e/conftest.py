@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.e2e.policies import everyday_policy
 from tests.e2e.served import Served, serving
 
 
 @pytest.fixture(scope="session")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """`fermata serve` with a webhook secret and nothing else, its world running fast."""
+    """`fermata serve` with a webhook secret and nothing else, but for the pace of its world and the weekend."""
     data = tmp_path_factory.mktemp("served")
-    async with serving(data, settings={"FERMATA_WORLD_SPEED": "150"}) as running:
+    settings = {"FERMATA_WORLD_SPEED": "150", "FERMATA_POLICY": str(everyday_policy(data))}
+    async with serving(data, settings=settings) as running:
         yield running

@@ -86,7 +86,7 @@ def site() -> Iterator[Site]:
     assert not thread.is_alive()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def browser(program: Callable[[str], str]) -> AsyncIterator[Browser]:
     """Chromium, without a window."""
     async with async_playwright() as play:
@@ -117,7 +117,7 @@ async def sign_in(page: Page, site: Site, token: str) -> None:
 async def test_somebody_signs_in_reads_the_plan_and_approves(site: Site, browser: Browser) -> None:
     async with visit(browser) as page:
         await page.goto(f"{site.url}/sign-in?next=/approvals")
-        await page.get_by_label("Token").fill(MANAGER)
+        await page.get_by_label("Token", exact=True).fill(MANAGER)
         await page.get_by_role("button", name="Sign in").click()
         await expect(page).to_have_url(f"{site.url}/approvals")
         await page.get_by_role("link", name="Runs", exact=True).click()
@@ -136,7 +136,7 @@ async def test_somebody_signs_in_reads_the_plan_and_approves(site: Site, browser
 async def test_everything_works_without_javascript(site: Site, browser: Browser) -> None:
     async with visit(browser, java_script_enabled=False) as page:
         await sign_in(page, site, MANAGER)
-        await page.get_by_label("State").select_option("needs_approval")
+        await page.get_by_label("State", exact=True).select_option("needs_approval")
         await page.get_by_role("button", name="Filter").click()
         await page.get_by_role("link", name="Faster basket totals").click()
         await page.get_by_role("button", name="Reject").click()

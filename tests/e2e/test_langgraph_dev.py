@@ -81,7 +81,7 @@ async def _released(data: Path) -> tuple[str, str]:
         told = await served.api.until(
             run, "an effect", lambda one: one["state"] in FINAL or bool(one["effects"]), 60
         )
-        await served.api.tell(run, "hold")
+        assert (await served.api.tell(run, "hold")).status_code == 200
     return str(told["thread_id"]), sha
 
 

@@ -15,8 +15,8 @@ import pytest
 from tests.e2e.api import (
     Json,
     assert_every_effect_was_decided,
+    changes_in,
     deciding,
-    effects_in_order,
     weights,
 )
 from tests.e2e.github import merged, sha_of
@@ -100,11 +100,7 @@ async def test_production_is_not_touched_before_the_approval(released: tuple[Jso
     question, run = released
     (approval,) = run["approvals"]
     (vote,) = approval["votes"]
-    touched = [
-        one
-        for one in effects_in_order(run)
-        if (one["action"].get("target") or {}).get("environment") == "prod"
-    ]
+    touched = changes_in(run, "prod")
     assert touched
     assert all(one["approval_id"] == question["id"] for one in touched)
     voted = next(n for n, one in enumerate(run["path"]) if one["at"] >= vote["at"])

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from nodes.evidence import (
+    RATIO_ALTERNATIVES,
     RateEvidence,
     RatioEvidence,
     incomplete_beta,
@@ -85,6 +86,24 @@ def test_ratio_evidence_has_a_mean_of_at_most_one_at_the_edge_of_the_tolerance()
                 )
                 mean += chance * math.exp(evidence.log)
         assert 0 < mean <= 1 + 1e-9
+
+
+def test_ratio_evidence_is_the_mean_of_binomial_likelihood_ratios() -> None:
+    # Written out from the definition: the canary's part of the bad events against its part of the
+    # traffic weighted by the rate ratio, for each alternative.
+    bad, total, base_bad, base_total, tolerance = 6, 300, 4, 2700, 1.5
+
+    def part(ratio: float) -> float:
+        return ratio * total / (ratio * total + base_total)
+
+    expected = 0.0
+    for factor in RATIO_ALTERNATIVES:
+        p0, p1 = part(tolerance), part(factor * tolerance)
+        ratio = (p1 / p0) ** bad * ((1 - p1) / (1 - p0)) ** base_bad
+        expected += ratio / len(RATIO_ALTERNATIVES)
+    evidence = RatioEvidence(tolerance)
+    evidence.add(bad, total, base_bad, base_total)
+    assert math.exp(evidence.log) == pytest.approx(expected)
 
 
 def test_rate_evidence_has_a_mean_of_one_at_the_allowed_rate_and_less_below() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from domain.decision import Outcome
 from policy.evaluate import evaluate
 from policy.facts import OverrideFact
+from policy.rules import Rules
 from policy.schedule import Window, next_opening, standing, told
 from tests.policy.making import SATURDAY, WEDNESDAY, deploy, facts, policy_with, shipped
 
@@ -157,12 +159,25 @@ def test_what_never_opens_is_found_out_within_bounds() -> None:
 
 WEEKEND_TEXT = (
     "  deny: []",
-    '  deny:\n    - {id: weekend, from: "Fri 18:00", to: "Mon 08:00", environments: [prod]}',
+    "  deny:\n"
+    '    - {id: no-prod-weekend, from: "Fri 18:00", to: "Mon 08:00", environments: [prod]}',
 )
 
 
-def test_a_closed_window_waits_and_names_rule_opening_and_way_out() -> None:
+def waiting() -> Rules:
+    """A closed weekend that is waited for."""
+    return policy_with(WEEKEND_TEXT)
+
+
+def test_the_shipped_policy_denies_production_at_the_weekend() -> None:
     decision = evaluate(shipped(), facts(), SATURDAY)
+    assert decision.outcome is Outcome.DENY
+    assert decision.deciding_rules == ("windows.closed",)
+    assert "Mon 2026-03-30 08:00 Europe/Berlin" in decision.rules[0].remedy
+
+
+def test_a_closed_window_waits_and_names_rule_opening_and_way_out() -> None:
+    decision = evaluate(waiting(), facts(), SATURDAY)
     assert decision.outcome is Outcome.WAIT
     assert decision.deciding_rules == ("windows.closed",)
     assert decision.until == datetime(2026, 3, 30, 6, 0, tzinfo=UTC)
@@ -184,13 +199,13 @@ def test_windows_are_about_the_environments_and_services_they_name() -> None:
     assert "windows.closed" not in rule_ids(policy_with(only_pay))
 
 
-def rule_ids(rules: object, **more: object) -> list[str]:
-    decision = evaluate(rules, facts(**more), SATURDAY)  # type: ignore[arg-type]
+def rule_ids(rules: Rules, **more: Any) -> list[str]:
+    decision = evaluate(rules, facts(**more), SATURDAY)
     return [one.rule for one in decision.rules]
 
 
 def test_what_has_begun_finishes_or_is_held_but_is_never_taken_back_by_a_window() -> None:
-    assert "windows.closed" not in rule_ids(policy_with(WEEKEND_TEXT), in_flight=True)
+    assert "windows.closed" not in rule_ids(waiting(), in_flight=True)
     hold = policy_with(
         WEEKEND_TEXT,
         ("in_flight_window: finish", "in_flight_window: hold"),
@@ -200,7 +215,7 @@ def test_what_has_begun_finishes_or_is_held_but_is_never_taken_back_by_a_window(
 
 
 def test_nobody_is_asked_while_the_window_is_closed() -> None:
-    decision = evaluate(shipped(), facts(), SATURDAY)
+    decision = evaluate(waiting(), facts(), SATURDAY)
     assert "approval.required" in [one.rule for one in decision.rules]
     assert decision.requirement is None
 
@@ -239,7 +254,7 @@ def test_a_valid_override_lifts_the_window_and_is_told_with_who_why_and_until() 
 def test_an_override_that_does_not_count_lifts_nothing_and_says_why(
     change: dict[str, object], said: str
 ) -> None:
-    decision = evaluate(shipped(), facts(overrides=(override(**change),)), SATURDAY)
+    decision = evaluate(waiting(), facts(overrides=(override(**change),)), SATURDAY)
     assert decision.outcome is Outcome.WAIT
     assert said in decision.reason
 

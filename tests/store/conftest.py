@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,12 +20,28 @@ from store.embedded import EmbeddedPostgres
 from tests.store.house import House
 
 
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A data folder. Not pytest's own: those are closed to the user that a server runs as."""
+    path = Path(tempfile.mkdtemp(prefix="fermata-store-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A data folder of the test's own."""
+    with folder() as path:
+        yield path
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """The server that the store tests share."""
-    server = embedded.start(tmp_path_factory.mktemp("pg"))
-    yield server
-    server.stop()
+    with folder() as path:
+        server = embedded.start(path)
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +73,6 @@ async def db(new_database) -> AsyncIterator[Database]:  # type: ignore[no-untype
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def house(db: Database, tmp_path: Path) -> House:
+async def house(db: Database) -> House:
     """All parts of the store on that database, and a registered worker."""
     return await House.on(db)

@@ -13,7 +13,7 @@ FILL = """
 INSERT INTO runs (id, thread_id, change_key, goal, title, repo, sha, author, event_id, state,
                   due_at, started)
 SELECT gen_random_uuid(), gen_random_uuid(), 'k' || n, 'release', 't', 'acme/shop', n::text, 'd',
-       gen_random_uuid(), CASE WHEN n % 2 = 0 THEN 'waiting' ELSE 'needs_approval' END,
+       gen_random_uuid(), CASE WHEN mod(n, 2) = 0 THEN 'waiting' ELSE 'needs_approval' END,
        %(now)s + make_interval(secs => n), true
 FROM generate_series(1, 100000) AS n
 """

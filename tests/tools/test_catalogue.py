@@ -157,16 +157,16 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     assert len(lines) == 2
 
 
-def test_the_shipped_catalogue_loads_and_says_what_the_readme_shows() -> None:
+def test_the_shipped_catalogue_releases_by_canaries_that_can_be_judged() -> None:
     catalogue = load_catalogue(SHIPPED.read_text(encoding="utf-8"), "services.yaml")
     assert [one.name for one in catalogue.services] == ["checkout", "payments", "search"]
     checkout = catalogue.service("checkout")
     assert checkout is not None
     prod = checkout.environment("prod")
     assert prod is not None
-    assert [(one.weight, one.bake_seconds) for one in prod.canary] == [
-        (10, 300), (50, 300), (100, 300)
-    ]  # fmt: skip
+    assert [one.weight for one in prod.canary] == [10, 50, 100]
+    # Each step has at least four windows, one of which is warm-up.
+    assert all(one.bake_seconds >= 4 * prod.interval_seconds for one in prod.canary)
     assert {sli.name: sli.objective for sli in checkout.slis} == {"errors": 0.99, "latency": 0.95}
     platform = catalogue.of_repo("ACME/platform")
     touched = [one.name for one in platform if one.touches(("services/search/index.py",))]

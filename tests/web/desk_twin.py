@@ -18,6 +18,7 @@ from domain.event import Event
 from domain.intake import Intake
 from domain.run import RunState
 from domain.service import Catalogue
+from policy.votes import judge_vote
 from store.locks import LockRow
 from store.queries import EventRow
 from store.records import Receipt, ReleaseRow, RunDetail, RunRow
@@ -57,20 +58,6 @@ class SetClock:
 
     def now(self) -> datetime:
         return self.at
-
-
-def judge(request: ApprovalRequest, vote: Vote, digest: str, now: datetime) -> str | None:
-    """The rules that matter here, as policy has them: digest, author, role, one vote each."""
-    if digest != request.digest:
-        return "it names another digest"
-    if vote.principal == request.author:
-        return f"{vote.principal} is the author of the change"
-    wanted = request.requirement.roles
-    if wanted and not {*wanted, "admin"} & set(vote.roles):
-        return f"it takes the role {' or '.join(wanted)}"
-    if any(one.principal == vote.principal for one in request.votes):
-        return f"{vote.principal} has voted already"
-    return None
 
 
 @dataclass
@@ -297,7 +284,7 @@ def furnish(app: FastAPI, *, empty: bool = False, **changes: Any) -> House:
         locks=MemoryLocks(store),
         releases=store,
         tells=EventTells(log, overrides, hint, clock, lambda: 3600.0),
-        judge=judge,
+        judge=judge_vote,
         catalogue=lambda: CATALOGUE if not empty else Catalogue(services=()),
         backends=lambda: BACKENDS,
         clock=clock,
@@ -307,7 +294,7 @@ def furnish(app: FastAPI, *, empty: bool = False, **changes: Any) -> House:
     )
     desk = replace(desk, **changes)
     gatekeeper = Gatekeeper(BOOK, Sessions(b"k" * 32), clock)
-    install(app, desk, gatekeeper)
+    install(app, desk, gatekeeper, warm=False)
     app.include_router(router_meta(Parts(database, queue, lambda: BACKENDS), desk, metrics))
     app.add_middleware(TimedRequests, metrics=metrics)
     # a 500 has to be seen as the answer it is, so exceptions do not escape the client

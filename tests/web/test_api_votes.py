@@ -54,7 +54,8 @@ async def test_a_rejection_is_recorded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "why"), [(AUTHOR, "author"), (DEVELOPER, "release-manager"), (VIEWER, "role")]
+    ("token", "why"),
+    [(AUTHOR, "made this change"), (DEVELOPER, "release-manager"), (VIEWER, "roles")],
 )
 async def test_a_vote_that_does_not_count_is_a_403_with_the_reason(token: str, why: str) -> None:
     async with house() as h:

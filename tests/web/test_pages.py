@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from domain.run import RunState
-from tests.web.desk_twin import DEVELOPER, MANAGER, VIEWER, House, house
+from tests.web.desk_twin import AUTHOR, DEVELOPER, MANAGER, VIEWER, House, house
 from tests.web.scene import HOSTILE, run_id
 
 EVERY_PAGE = (
@@ -349,6 +349,7 @@ async def test_buttons_are_there_for_those_whose_word_counts() -> None:
         assert await _buttons(h, DEVELOPER, "asking") == {"hold", "resume", "cancel"}
         everything = {"approve", "reject", "hold", "resume", "cancel", "override"}
         assert await _buttons(h, MANAGER, "asking") == everything
+        assert await _buttons(h, AUTHOR, "asking") == everything - {"approve"}
         assert await _buttons(h, MANAGER, "denied") == {"retry", "override"}
         assert await _buttons(h, MANAGER, "succeeded") == set()
 
@@ -356,4 +357,5 @@ async def test_buttons_are_there_for_those_whose_word_counts() -> None:
 async def test_who_may_not_answer_is_told_why() -> None:
     async with house() as h:
         html = (await h.page(f"/runs/{run_id('asking')}", DEVELOPER)).text
-        assert "You cannot answer this: it takes the role release-manager" in html
+        refusal = "dana has none of the roles that may vote here: release-manager."
+        assert f"You cannot answer this. {refusal}" in html

@@ -83,7 +83,7 @@ async def test_a_refused_vote_is_a_page_with_the_reason_and_a_way_back() -> None
             f"/approvals/{request.id}", decision="approve", digest=request.digest
         )
         assert answer.status_code == 403
-        assert "it takes the role release-manager" in answer.text
+        assert "none of the roles that may vote here" in answer.text
         assert 'href="/approvals">Back' in answer.text
 
 
@@ -131,3 +131,13 @@ async def test_a_wrong_token_keeps_the_way_back_and_says_where_to_look() -> None
         assert "not known" in answer.text
         assert 'name="next" value="/services"' in answer.text
         assert "wrong" not in answer.text.replace("wrong.", "")
+
+
+async def test_a_vote_that_did_not_count_is_kept_in_sight() -> None:
+    async with house() as h:
+        await h.sign_in(DEVELOPER)
+        request = pending(h)
+        await h.submit(f"/approvals/{request.id}", decision="approve", digest=request.digest)
+        page = (await h.page(f"/runs/{run_id('asking')}", MANAGER)).text
+        assert "approve, not counted" in page
+        assert "dana has none of the roles" in page

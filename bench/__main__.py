@@ -1,0 +1,64 @@
+"""`python -m bench` measures everything, `python -m bench events` one of the four."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+import structlog
+from rich.console import Console
+
+from bench.figures import Section, missed, show, written
+from bench.ground import Ground, ground
+
+NAMES = ("events", "engine", "recovery", "waiting")
+Tell = Callable[[str], None]
+Measure = Callable[[Ground, Tell], Awaitable[Section]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 0 whether or not the targets are met."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=(*NAMES, []), help="which; all when left out")
+    chosen: list[str] = parser.parse_args(arguments).names or list(NAMES)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    out = Console(highlight=False)
+    out.print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}; "
+        "PostgreSQL flushes every commit",
+        style="dim",
+    )
+    sections = [asyncio.run(_one(name, out)) for name in chosen]
+    short = missed(sections)
+    for one in short:
+        assert one.target is not None
+        target = f"{one.target.bound} {written(one.target.value, one.unit)}"
+        out.print(f"missed: {one.name}: {written(one.value, one.unit)}, wanted {target}")
+    if not short:
+        out.print("all targets met")
+    return 0
+
+
+async def _one(name: str, out: Console) -> Section:
+    """Each benchmark has its own event loop and its own ground, so that none warms another up."""
+    measure = cast("Measure", importlib.import_module(f"bench.{name}").measure)
+
+    def tell(line: str) -> None:
+        out.print(f"  {name}: {line}", style="dim")
+
+    async with ground() as place:
+        section = await measure(place, tell)
+    show(section, out)
+    out.print(f"  took {section.seconds:.0f} s", style="dim")
+    return section
+
+
+if __name__ == "__main__":
+    sys.exit(main())

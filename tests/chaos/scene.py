@@ -1,0 +1,292 @@
+"""A scene: a world, a forge, a receiver of notifications and a database, which outlive workers.
+
+They run in the test's own process; workers are processes of their own that attach to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import psycopg
+import yaml
+from aiohttp import web
+
+from domain.approval import ApprovalState, Vote
+from domain.event import Actor, Event, PullRequestChanged
+from domain.intake import StartRun
+from evals.simulated import SimulatedWorld
+from evals.world.clock import WorldClock
+from evals.world.faults import FaultRule
+from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
+from evals.world.kube.store import Change
+from evals.world.world import World
+from policy.votes import judge_vote
+from store import migrate
+from store.books import Books
+from store.database import Database
+from store.records import RunDetail
+from tests.chaos.zygote import Order
+from tests.servers.github import GitHubServer, Pull, Repo
+from tests.servers.local import LocalServer
+from tools.catalogue import load_catalogue
+
+HERE = Path(__file__).parent
+SPEED = 40.0
+"""Simulated seconds a real second: a bake of 20 s takes half a second."""
+LEASE_SECONDS = 0.5
+FIRST = "1.0.0"
+NUMBER = 7
+WRITES = "POST|PUT|PATCH|DELETE"
+WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
+
+
+def services_yaml(names: Iterable[str]) -> str:
+    """A catalogue of services alike: production only, one canary step, bakes of 20 s."""
+    defaults = yaml.safe_load((HERE.parents[1] / "services.yaml").read_text())["defaults"]
+    services = [
+        {
+            "name": name,
+            "repo": f"acme/{name}",
+            "image": f"ghcr.io/acme/{name}:{{sha}}",
+            "owners": [f"team-{name}"],
+            "workload": {"deployment": name, "container": name, "route": name},
+            "environments": [
+                {
+                    "name": "prod",
+                    "namespace": "prod",
+                    "bake": "20s",
+                    "request_rate": 800,
+                    "canary": [{"weight": 10, "bake": "20s"}],
+                }
+            ],
+        }
+        for name in names
+    ]
+    return yaml.safe_dump({"version": 1, "defaults": defaults, "services": services})
+
+
+class Sink(LocalServer):
+    """Takes notifications, as Slack and as a generic webhook."""
+
+    async def handle(self, request: web.Request, body: object) -> web.Response:
+        """Answer as Slack does."""
+        if not isinstance(body, dict):
+            self.wrong(f"{request.method} {request.path}: not a JSON object")
+        return web.Response(text="ok")
+
+
+@dataclass
+class Journal:
+    """What was changed in the cluster on purpose: each new spec of each watched object, once."""
+
+    entries: list[tuple[str, str, str]] = field(default_factory=list)
+    """(object's kind and name, step that changed it, digest of the new spec)."""
+
+    def note(self, change: Change) -> None:
+        """Called by the cluster's store inside every write."""
+        if change.kind not in WATCHED:
+            return
+        before = change.previous["spec"] if change.previous else None
+        if change.object["spec"] == before:
+            return
+        meta = change.object["metadata"]
+        step = (meta.get("annotations") or {}).get("fermata.dev/step", "")
+        spec = hashlib.sha256(json.dumps(change.object["spec"], sort_keys=True).encode())
+        self.entries.append((f"{change.kind.kind}/{meta['name']}", step, spec.hexdigest()[:12]))
+
+    def of(self, service: str) -> list[tuple[str, str]]:
+        """(object, step) of every change to a service's objects, in order, the service unnamed."""
+        names = {service, f"{service}-canary"}
+        return [
+            (what.replace(service, "*"), step.replace(service, "*"))
+            for what, step, _ in self.entries
+            if what.partition("/")[2] in names
+        ]
+
+
+@dataclass
+class Scene:
+    """Everything a run needs but workers."""
+
+    data: Path
+    url: str
+    simulated: SimulatedWorld
+    github: GitHubServer
+    sink: Sink
+    books: Books
+    journal: Journal
+    writes: FaultRule
+    """Counts every request that would change something in the cluster."""
+    env: dict[str, str]
+    lease: float = LEASE_SECONDS
+
+    @property
+    def world(self) -> World:
+        """The world itself."""
+        assert isinstance(self.simulated.world, World)
+        return self.simulated.world
+
+    def order(self, **more: object) -> Order:
+        """An order for a worker of this scene."""
+        return Order(
+            env=self.env, log=str(self.data / "workers.log"), lease=self.lease, **more  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def log(self) -> str:
+        """The end of what the workers have said."""
+        file = self.data / "workers.log"
+        return file.read_text(encoding="utf-8")[-6000:] if file.exists() else ""
+
+    async def release(self, service: str, version: str) -> UUID:
+        """A merged pull request asks for a release; its run."""
+        now, repo = self.simulated.clock.now(), f"acme/{service}"
+        body = PullRequestChanged(
+            action="closed", merged=True, repo=repo, number=NUMBER, title=f"Change {service}",
+            author=Actor(login="ada"), head_sha=f"{version}-head", head_ref="change",
+            base_sha="base", base_ref="main", default_branch="main", merge_sha=version,
+        )  # fmt: skip
+        event = Event(
+            id=uuid4(), source="github", delivery_id=str(uuid4()), body_digest=uuid4().hex,
+            received_at=now, body=body,
+        )  # fmt: skip
+        start = StartRun(
+            change_key=f"release:{repo}@{version}", title=body.title, goal="release",
+            author=body.author, repo=repo, number=NUMBER, sha=version,
+        )  # fmt: skip
+        receipt = await self.books.events.accept(event, [start], b"{}")
+        assert receipt.run_id is not None
+        return receipt.run_id
+
+    async def detail(self, run_id: UUID) -> RunDetail:
+        """Everything about a run."""
+        found = await self.books.queries.run_detail(run_id)
+        assert found is not None
+        return found
+
+    async def vote(self) -> None:
+        """Say yes to whatever is asked."""
+        for request in await self.books.approvals.list(ApprovalState.PENDING, 100):
+            now = self.simulated.clock.now()
+            vote = Vote(
+                principal="grace", roles=("release-manager",), decision="approve",
+                comment="go on", via="api", at=now,
+            )  # fmt: skip
+            await self.books.approvals.vote(
+                request.id, vote, request.digest, lambda *told, at=now: judge_vote(*told, at)
+            )
+
+    async def until(
+        self, run_id: UUID, what: Callable[[RunDetail], bool], seconds: float, *, vote: bool = True
+    ) -> RunDetail:
+        """Poll a run until `what` holds, voting on the way. Fails with where it stands."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if vote:
+                await self.vote()
+            detail = await self.detail(run_id)
+            if what(detail):
+                return detail
+            run = detail.run
+            assert time.monotonic() < deadline, (
+                f"run is {run.state} at {run.step_id}: {run.reason}\n{self.log()}"
+            )
+            await asyncio.sleep(0.05)
+
+    async def ended(self, run_id: UUID, seconds: float = 60.0) -> RunDetail:
+        """Wait for a run's end."""
+        return await self.until(run_id, lambda detail: detail.run.state.is_final, seconds)
+
+    async def orphaned(self, run_id: UUID, seconds: float = 15.0) -> None:
+        """Wait until nobody has a lease on the run."""
+        deadline = time.monotonic() + seconds
+        while await self.books.database.value(
+            "SELECT true FROM runs r JOIN workers w ON w.id = r.worker_id "
+            "WHERE r.id = %(run)s AND w.until > clock_timestamp()",
+            {"run": run_id},
+        ):
+            assert time.monotonic() < deadline, "the lease of a dead worker does not run out"
+            await asyncio.sleep(0.02)
+
+    async def rows(self) -> dict[str, int]:
+        """How many rows each table of the engine has."""
+        tables = (
+            "decisions", "effects", "verdicts", "checkpoints", "checkpoint_writes", "run_path",
+            "releases", "approvals", "signals", "locks",
+        )  # fmt: skip
+        counted = " UNION ALL ".join(f"SELECT '{one}', count(*) FROM {one}" for one in tables)
+        return {name: int(count) for name, count in await self.books.database.rows(counted)}
+
+    def spec(self, kind: Kind, name: str) -> dict[str, object]:
+        """Spec of an object in production."""
+        found = self.world.store.get(kind, "prod", name)
+        assert found is not None, f"no {kind.kind} {name}"
+        spec: dict[str, object] = found["spec"]
+        return spec
+
+
+@contextlib.asynccontextmanager
+async def open_scene(
+    server_url: str, data: Path, services: Iterable[str], *, redis_url: str = ""
+) -> AsyncIterator[Scene]:
+    """A scene of its own: a new database on the server, a new world, new local servers."""
+    names = list(services)
+    data.mkdir(parents=True, exist_ok=True)
+    url = await _new_database(server_url)
+    catalogue_file = data / "services.yaml"
+    catalogue_file.write_text(services_yaml(names), encoding="utf-8")
+    catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
+    async with contextlib.AsyncExitStack() as stack:
+        github = await stack.enter_async_context(GitHubServer())
+        for name in names:
+            pull = Pull(files=[("src/app.py", None)])
+            github.repos[f"acme/{name}"] = Repo(pulls={NUMBER: pull})
+        sink = await stack.enter_async_context(Sink())
+        clock = WorldClock(datetime(2026, 3, 4, 10, 0, tzinfo=UTC), SPEED)
+        simulated = SimulatedWorld(catalogue, data, clock=clock, persist=False)
+        await simulated.start()
+        stack.push_async_callback(simulated.stop)
+        database = await Database.open(url, min_size=1, max_size=4)
+        stack.push_async_callback(database.close)
+        await migrate.apply(database)
+        journal = Journal()
+        world = simulated.world
+        assert isinstance(world, World)
+        world.store.subscribe(journal.note)
+        writes = world.faults.add(FaultRule(path="^/k8s/", method=WRITES, count=None))
+        yield Scene(
+            data=data,
+            url=url,
+            simulated=simulated,
+            github=github,
+            sink=sink,
+            books=Books.of(database),
+            journal=journal,
+            writes=writes,
+            env={
+                "DATABASE_URL": url,
+                "REDIS_URL": redis_url,
+                "FERMATA_DATA": str(data),
+                "FERMATA_SERVICES": str(catalogue_file),
+                "FERMATA_POLICY": str(HERE / "policy.yaml"),
+                "GITHUB_TOKEN": github.token,
+                "GITHUB_API_URL": github.url,
+                "NOTIFY_WEBHOOK_URL": f"{sink.url}/notify",
+            },
+        )
+
+
+async def _new_database(server_url: str) -> str:
+    name = f"chaos_{uuid4().hex[:10]}"
+    async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as conn:
+        await conn.execute(f"CREATE DATABASE {name}")
+    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))

@@ -1,0 +1,166 @@
+"""What a disturbed run is held against: the end state, and the traces of an undisturbed run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from domain.decision import Outcome
+from domain.effect import EffectState
+from domain.run import RunState
+from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE
+from store.records import RunDetail
+from tests.chaos.scene import FIRST, NUMBER, Scene
+
+
+@dataclass
+class Tally:
+    """Crash points tried, and what went wrong."""
+
+    points: int = 0
+    lost: int = 0
+    doubled: int = 0
+    stuck: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"crash points tried {self.points}, lost {self.lost}, doubled {self.doubled}, "
+            f"stuck {self.stuck}"
+        )
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a run has left behind outside of the database, free of names."""
+
+    state: RunState
+    effects: tuple[tuple[str, str], ...]
+    cluster: tuple[tuple[str, str], ...]
+    comments: int
+    posted: int
+    patched: int
+    told: int
+
+
+def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
+    """Gather the traces of a finished run."""
+    path = f"/repos/acme/{service}/"
+    pull = scene.github.repos[f"acme/{service}"].pulls[NUMBER]
+    return Traces(
+        state=detail.run.state,
+        effects=tuple(
+            (one.step_id.replace(service, "*"), one.state.value) for one in detail.effects
+        ),
+        cluster=tuple(scene.journal.of(service)),
+        comments=len(pull.comments),
+        posted=len(scene.github.requests("POST", path)),
+        patched=len(scene.github.requests("PATCH", path)),
+        told=len(told(scene, detail)),
+    )
+
+
+def told(scene: Scene, detail: RunDetail) -> list[str]:
+    """Idempotency keys of the notifications that arrived about a run, one a delivery."""
+    return [
+        one.headers.get("Idempotency-Key", "")
+        for one in scene.sink.requests("POST")
+        if str(detail.run.id) in str(one.body)
+    ]
+
+
+@dataclass
+class Findings:
+    """What is wrong after a run, sorted by kind."""
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.doubled or self.wrong)
+
+
+async def examine(
+    scene: Scene, detail: RunDetail, service: str, version: str, expected: Traces
+) -> Findings:
+    """Hold a finished run against an undisturbed one, and the cluster against its end state."""
+    found = Findings()
+    seen = traces(scene, detail, service)
+    for name in ("effects", "cluster"):
+        was, ought = Counter(getattr(seen, name)), Counter(getattr(expected, name))
+        found.doubled += [f"{name}: {one}" for one in (was - ought).elements()]
+        found.lost += [f"{name}: {one}" for one in (ought - was).elements()]
+    for name in ("comments", "posted", "patched", "told"):
+        was, ought = getattr(seen, name), getattr(expected, name)
+        if was > ought:
+            found.doubled.append(f"{name}: {was} instead of {ought}")
+        elif was < ought:
+            found.lost.append(f"{name}: {was} instead of {ought}")
+    if seen.state is not expected.state:
+        found.wrong.append(f"ended {seen.state} instead of {expected.state}: {detail.run.reason}")
+    found.wrong += _end_state(scene, service, version, expected.state)
+    found.wrong += _law_two(detail)
+    found.lost += await _rows(scene, detail)
+    return found
+
+
+def _end_state(scene: Scene, service: str, version: str, state: RunState) -> list[str]:
+    image = f"ghcr.io/acme/{service}:{version if state is RunState.SUCCEEDED else FIRST}"
+    stable, canary = (
+        scene.world.store.get(DEPLOYMENT, "prod", name) for name in (service, f"{service}-canary")
+    )
+    route = scene.world.store.get(HTTPROUTE, "prod", service)
+    assert stable is not None
+    assert route is not None
+    wrong = []
+    runs = stable["spec"]["template"]["spec"]["containers"][0]["image"]
+    if runs != image:
+        wrong.append(f"stable runs {runs} instead of {image}")
+    if stable["status"].get("availableReplicas") != stable["spec"]["replicas"]:
+        wrong.append(f"stable is not at full strength: {stable['status']}")
+    if canary is None or canary["spec"]["replicas"] != 0:
+        wrong.append("the canary still has pods")
+    weights = {
+        ref["name"]: ref.get("weight", 1)
+        for rule in route["spec"]["rules"]
+        for ref in rule["backendRefs"]
+    }
+    if weights.get(f"{service}-canary") != 0 or not weights.get(service):
+        wrong.append(f"the route's weights are {weights}")
+    return wrong
+
+
+def _law_two(detail: RunDetail) -> list[str]:
+    """Each applied effect stands on a decision that allowed exactly it; votes counted once."""
+    decisions = {one.id: one for one in detail.decisions}
+    wrong = []
+    for effect in detail.effects:
+        decision = decisions.get(effect.decision_id)
+        if (
+            decision is None
+            or decision.decision.outcome is not Outcome.ALLOW
+            or decision.action_digest != effect.digest
+        ):
+            wrong.append(f"no decision covers {effect.step_id}")
+        if effect.state is not EffectState.APPLIED or effect.result is None:
+            wrong.append(f"{effect.step_id} is {effect.state}: {effect.error}")
+    if [one.seq for one in detail.decisions] != list(range(1, len(detail.decisions) + 1)):
+        wrong.append("decisions are not numbered through")
+    spent = [one for one in detail.approvals if one.state == "spent"]
+    if len(spent) != 1 or len(detail.approvals) != 1 or len(spent[0].votes) != 1:
+        wrong.append(f"approvals: {[one.state for one in detail.approvals]}")
+    return wrong
+
+
+async def _rows(scene: Scene, detail: RunDetail) -> list[str]:
+    """The event has its run, and nothing is left over of a run that has ended."""
+    database, run = scene.books.database, {"run": detail.run.id}
+    lost = []
+    if not await database.value(
+        "SELECT true FROM events WHERE %(run)s = ANY (run_ids) AND status = 'accepted'", run
+    ):
+        lost.append("no event leads to the run")
+    for table in ("locks", "lock_queue"):
+        if await database.value(f"SELECT count(*) FROM {table} WHERE run_id = %(run)s", run):
+            lost.append(f"a row in {table} is left over")
+    return lost

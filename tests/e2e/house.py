@@ -1,0 +1,108 @@
+"""The whole house in this process, its simulated world beginning at a moment of the test's choice.
+
+Everything is what `fermata serve` puts together, listening on a port of its own; only the clock of
+the world is set, and the people who may come in are named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import yaml
+from pydantic import SecretStr
+
+import server
+from evals.simulated import SimulatedWorld
+from evals.world.clock import WorldClock
+from settings import Settings
+from surface import Access, open_access
+from tests.e2e.api import Api
+from tests.e2e.served import ROOT, SECRET
+from web.auth import Gatekeeper
+from web.serving import Listening
+
+SPEED = 150.0
+"""Seconds of the world in one real second."""
+PEOPLE = {
+    "grace": ("release-manager",),
+    "lin": ("sre-lead",),
+    "ada": ("developer", "release-manager"),
+    "vic": ("viewer",),
+}
+"""Who has a token, and which roles it gives; the token is the name with `-token` after it."""
+
+
+@dataclass(frozen=True)
+class Town:
+    """A house that is open, how to call it, and the clock of its world."""
+
+    admin: Api
+    clock: WorldClock
+
+    def who(self, name: str) -> Api:
+        """The API as one of the people sees it."""
+        return self.admin.as_(f"{name}-token")
+
+
+def slow_services(folder: Path, bake: str) -> Path:
+    """The shipped catalogue, but a canary of 10% bakes for so long: time to say something."""
+    catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
+    for service in catalogue["services"]:
+        for environment in service["environments"]:
+            for step in environment.get("canary", [])[:1]:
+                step["bake"] = bake
+            if environment.get("canary"):
+                environment["interval"] = "1m"
+                environment["bake"] = "1m"
+                for step in environment["canary"][1:]:
+                    step["bake"] = "1m"
+    path = folder / "services.yaml"
+    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
+    return path
+
+
+@contextlib.asynccontextmanager
+async def open_town(data: Path, opening: datetime, services: Path) -> AsyncIterator[Town]:
+    """The house for the length of the block, its world's clock set to `opening`."""
+    settings = Settings(
+        _env_file=None,
+        database_url=None,
+        redis_url=None,
+        kubeconfig=None,
+        kubernetes_service_host=None,
+        prometheus_url=None,
+        github_webhook_secret=(SecretStr(SECRET),),
+        github_token=None,
+        github_app_id=None,
+        slack_webhook_url=None,
+        notify_webhook_url=None,
+        fermata_tokens=None,
+        fermata_data=data,
+        fermata_policy=ROOT / "policy.yaml",
+        fermata_services=services,
+    )
+    _, catalogue = server.load_files(settings)
+    clock = WorldClock(opening, SPEED)
+    world = SimulatedWorld(catalogue, data, clock=clock, persist=False)
+    listening = Listening("127.0.0.1", 0)
+    async with server.open_house(settings, base_url=listening.url, world=world) as house:
+        access = _access(settings)
+        async with (
+            listening.serving(house.app(access)),
+            server.advancing(house, 20),
+            httpx.AsyncClient(timeout=30, trust_env=False) as http,
+        ):
+            yield Town(Api(listening.url, SECRET, http, access.admin_token), clock)
+
+
+def _access(settings: Settings) -> Access:
+    access = open_access(settings)
+    book = access.gatekeeper.tokens
+    for name, roles in PEOPLE.items():
+        book = book.with_token(f"{name}-token", name, roles)
+    return Access(Gatekeeper(book, access.gatekeeper.sessions), access.admin_token)

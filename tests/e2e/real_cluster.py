@@ -1,0 +1,259 @@
+"""A real control plane, a real Prometheus and a real Redis, with the examples of `docs/real-cluster`
+applied to it. Only the requests are made up: pods here run no code, so `RemoteWorld` stands in for
+the gateway's data plane and Prometheus scrapes its counters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from domain.clock import SystemClock
+from evals.world.remote import RemoteWorld
+from evals.world.scenario import Rule, Scenario
+from evals.world.seed import ServiceSpec
+from tests.cluster.cluster import Cluster
+from tests.e2e.served import ROOT
+
+Obj = dict[str, Any]
+EXAMPLES = ROOT / "examples" / "real-cluster"
+ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
+READY_SECONDS = 60.0
+FIRST_IMAGE = "ghcr.io/acme/{}:1.0.0"
+REQUEST_RATE = 1500.0
+"""Requests a second: enough for the judge to be sure of a tenth of them within twelve seconds."""
+SCRAPED = """
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
+scrape_configs:
+- job_name: gateway
+  honor_labels: true
+  static_configs: [{{targets: ["{target}"]}}]
+"""
+
+
+def manifests(name: str, service: str = "checkout") -> str:
+    """An example file, its service called something else."""
+    return (EXAMPLES / name).read_text().replace("checkout", service)
+
+
+def quick_services(folder: Path, services: Iterable[str]) -> Path:
+    """The example's catalogue with these services, judged every 3 seconds for 12 at each weight."""
+    catalogue = yaml.safe_load((EXAMPLES / "services.yaml").read_text())
+    (example,) = catalogue["services"]
+    for environment in example["environments"]:
+        environment["bake"] = "6s"
+        for step in environment.get("canary", []):
+            step["bake"] = "12s"
+    catalogue["defaults"]["interval"] = "3s"
+    text = yaml.safe_dump(example, sort_keys=False)
+    catalogue["services"] = [yaml.safe_load(text.replace("checkout", one)) for one in services]
+    path = folder / "services.yaml"
+    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
+    return path
+
+
+@dataclass
+class Site:
+    """Where Fermata is to work, and what a test may ask the cluster itself."""
+
+    cluster: Cluster
+    settings: dict[str, str]
+    """Environment that makes every backend real; tests add a data folder."""
+    services: tuple[str, ...]
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    """Weights of the canary that each service's production route has had, in order of time."""
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, asked as the administrator."""
+        return self.cluster.kubectl(*arguments).strip()
+
+    def image(self, deployment: str, namespace: str = "production") -> str:
+        """The image of a Deployment."""
+        path = "jsonpath={.spec.template.spec.containers[0].image}"
+        return self.kubectl("-n", namespace, "get", "deployment", deployment, "-o", path)
+
+    def weights(self, route: str, namespace: str = "production") -> dict[str, int]:
+        """The weight of each backend of a route."""
+        found = json.loads(self.kubectl("-n", namespace, "get", "httproute", route, "-o", "json"))
+        (rule,) = found["spec"]["rules"]
+        return {ref["name"]: int(ref["weight"]) for ref in rule["backendRefs"]}
+
+    def replicas(self, deployment: str, namespace: str = "production") -> int:
+        """Pods that a Deployment asks for."""
+        path = "jsonpath={.spec.replicas}"
+        return int(self.kubectl("-n", namespace, "get", "deployment", deployment, "-o", path))
+
+    def objects(self) -> list[Obj]:
+        """Every Deployment, Service, HTTPRoute, Gateway and more of both namespaces."""
+        kinds = "deployments,services,httproutes,gateways,configmaps,serviceaccounts"
+        found: list[Obj] = []
+        for namespace in ("staging", "production"):
+            told = self.kubectl(
+                *("-n", namespace, "get", kinds, "-o", "json", "--show-managed-fields")
+            )
+            found += json.loads(told)["items"]
+        return found
+
+
+@contextlib.asynccontextmanager
+async def site(
+    folder: Path,
+    services: tuple[str, ...],
+    program: Callable[[str], str],
+    free_port: Callable[[], int],
+) -> AsyncIterator[Site]:
+    """Everything running, with each service at its first version."""
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await asyncio.to_thread(stack.enter_context, Cluster())
+        await asyncio.to_thread(_prepare, cluster, services)
+        world = RemoteWorld(
+            cluster.kubeconfig,
+            7,
+            SystemClock(),
+            [_spec(one) for one in services],
+            scenario=Scenario(rules=(Rule(version="*bad*", namespace="prod*", error_rate=0.08),)),
+            tick=0.5,
+            poll=0.25,
+        )
+        await world.start()
+        stack.push_async_callback(world.stop)
+        prometheus = await _prometheus(stack, folder, program("prometheus"), free_port(), world.url)
+        redis = await _redis(stack, folder, program("redis-server"), free_port())
+        token = await asyncio.to_thread(
+            cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
+        )
+        kubeconfig = cluster.write_kubeconfig(folder / "fermata-kubeconfig", token.strip())
+        made = Site(
+            cluster,
+            {
+                "KUBECONFIG": str(kubeconfig),
+                "PROMETHEUS_URL": prometheus,
+                "REDIS_URL": redis,
+                "FERMATA_SERVICES": str(quick_services(folder, services)),
+            },
+            services,
+        )
+        watch = asyncio.create_task(_watch(made), name="watch-routes")
+        try:
+            yield made
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+
+def _prepare(cluster: Cluster, services: Iterable[str]) -> None:
+    """Apply the examples, in the order in which their page tells to."""
+    cluster.kubectl("apply", "-f", str(EXAMPLES / "namespaces.yaml"))
+    cluster.kubectl("apply", "-f", str(EXAMPLES / "rbac.yaml"))
+    for service in services:
+        cluster.kubectl("apply", "-f", "-", stdin=manifests("checkout.yaml", service))
+    for namespace in ("staging", "production"):
+        for service in services:
+            cluster.kubectl(
+                *("-n", namespace, "rollout", "status", f"deployment/{service}", "--timeout=50s")
+            )
+
+
+def _spec(service: str) -> ServiceSpec:
+    return ServiceSpec(
+        name=service,
+        image=FIRST_IMAGE.format(service),
+        namespaces={"staging": "staging", "prod": "production"},
+        route=service,
+        default_rate=REQUEST_RATE,
+    )
+
+
+async def _prometheus(
+    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int, target: str
+) -> str:
+    config = folder / "prometheus.yml"
+    config.write_text(SCRAPED.format(target=target.removeprefix("http://")))
+    url = f"http://127.0.0.1:{port}"
+    await _run(
+        stack,
+        folder / "prometheus.log",
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    )
+    query = {"query": 'count(http_requests_total{code="200"})'}
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+
+        async def has_samples() -> bool:
+            answer = await http.get(f"{url}/api/v1/query", params=query)
+            return answer.status_code == 200 and bool(answer.json()["data"]["result"])
+
+        await _until("Prometheus to have scraped", has_samples)
+    return url
+
+
+async def _redis(
+    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int
+) -> str:
+    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+    await _run(stack, folder / "redis.log", binary, *options)
+
+    async def answers() -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"PING\r\n")
+        told = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        return told == b"+PONG\r\n"
+
+    await _until("Redis to answer", answers)
+    return f"redis://127.0.0.1:{port}/0"
+
+
+async def _run(stack: contextlib.AsyncExitStack, log: Path, *command: str) -> None:
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+
+    async def end() -> None:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+    stack.push_async_callback(end)
+
+
+async def _until(what: str, check: Callable[[], Any]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + READY_SECONDS
+    while True:
+        try:
+            if await check():
+                return
+        except (OSError, httpx.TransportError):
+            pass
+        assert loop.time() < deadline, f"waited {READY_SECONDS:g} s for {what}"
+        await asyncio.sleep(0.1)
+
+
+async def _watch(made: Site) -> None:
+    """Write down each weight that a production route gets, as a gateway would see it."""
+    api = made.cluster.api
+    while True:
+        told = await asyncio.to_thread(api.get, ROUTES.format("production"))
+        for route in told["items"]:
+            name = route["metadata"]["name"]
+            (rule,) = route["spec"]["rules"]
+            weight = {ref["name"]: ref["weight"] for ref in rule["backendRefs"]}
+            history = made.seen.setdefault(name, [])
+            now = int(weight.get(f"{name}-canary", 0))
+            if not history or history[-1] != now:
+                history.append(now)
+        await asyncio.sleep(0.2)

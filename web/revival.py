@@ -1,0 +1,96 @@
+"""`/retry` and `/override` in a comment on a run that has ended: its change is begun anew.
+
+The new run is planned from the original event, so the change and its author stay what they were.
+Deciding it here, before the event is stored, keeps event and run in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from domain.event import Actor, Commanded, CommandName, Event
+from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
+from store.records import RunDetail, RunRow
+from web.tells import WORTH_RETRYING
+
+REVIVING = (CommandName.RETRY.value, CommandName.OVERRIDE.value)
+TRUSTED = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
+"""Associations, as GitHub signs them, that may begin a change anew; the gate checks the rest."""
+LOOK_BACK = 100
+
+
+class PastRuns(Protocol):
+    """Where ended runs are found (`store.queries.Queries`)."""
+
+    async def run_detail(self, run_id: UUID) -> RunDetail | None:
+        """One run with its event."""
+        ...
+
+    async def list_runs(self, *, repo: str | None = None, limit: int = 50) -> list[RunRow]:
+        """Newest first."""
+        ...
+
+    async def find_run(self, prefix: str) -> tuple[RunRow, ...]:
+        """Runs whose id begins so."""
+        ...
+
+
+@dataclass(frozen=True)
+class Revival:
+    """Turns a command about an ended run into a new run of the same change."""
+
+    runs: PastRuns
+
+    async def of(self, event: Event, intakes: Sequence[Intake]) -> tuple[Event, list[Intake]]:
+        """The event and intakes to store; unchanged where no ended run is meant."""
+        body = event.body
+        signal = next(
+            (one for one in intakes if isinstance(one, SendSignal) and one.kind in REVIVING), None
+        )
+        if not isinstance(body, Commanded) or signal is None:
+            return event, list(intakes)
+        row = await self._meant(signal.address)
+        if row is None or not row.state.is_final:
+            return event, list(intakes)
+        if row.state not in WORTH_RETRYING:
+            reason = f"run {str(row.id)[:8]} ended {row.state.value}; there is nothing to retry"
+            return event, [Ignore(reason=reason)]
+        if not body.roles and body.association.upper() not in TRUSTED:
+            who = body.author.login
+            reason = f"{who} is no member of the repository and may not /{signal.kind}"
+            return event, [Ignore(reason=reason)]
+        detail = await self.runs.run_detail(row.id)
+        if detail is None:
+            return event, list(intakes)
+        start = StartRun(
+            change_key=row.change_key,
+            title=row.title,
+            goal="rollback" if row.goal == "rollback" else "release",
+            author=Actor(login=row.author),
+            repo=row.repo,
+            number=row.number,
+            sha=row.sha,
+            again=True,
+        )
+        follow = [
+            one.model_copy(update={"address": Address(repo=row.repo, sha=row.sha)})
+            for one in (signal,)
+            if one.kind == CommandName.OVERRIDE.value
+        ]
+        return event.model_copy(update={"body": detail.event.body}), [start, *follow]
+
+    async def _meant(self, address: Address) -> RunRow | None:
+        """The newest release or rollback that the command is about."""
+        if address.run is not None:
+            found = await self.runs.find_run(address.run)
+            rows = [row for row in found if address.repo in (None, row.repo)]
+            return rows[0] if len(rows) == 1 else None
+        if address.repo is None or address.number is None:
+            return None
+        for row in await self.runs.list_runs(repo=address.repo, limit=LOOK_BACK):
+            if row.number == address.number and row.goal in ("release", "rollback", "nothing"):
+                return row
+        return None
