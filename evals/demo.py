@@ -265,7 +265,7 @@ def _local(now: datetime) -> str:
 def _isolated(settings: Settings, data: Path) -> Settings:
     """The user's files, but no real backend and a data folder of its own."""
     return Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         database_url=None,
         redis_url=None,
         kubeconfig=None,

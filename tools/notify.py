@@ -4,8 +4,8 @@ A webhook cannot be asked what it has received, so there is nothing to read back
 webhook carries an `Idempotency-Key`, the same for every try of one step of one run: a message whose
 answer was lost is sent again, and the receiver can tell. Slack has no such key, and a chat that
 says everything twice is soon ignored: after a crash or a lost answer its message counts as
-unconfirmed and is not repeated; what it said stands on the run's page. The address of a webhook is its password: it stands in no message,
-no log line and no representation.
+unconfirmed and is not repeated; what it said stands on the run's page.
+The address of a webhook is its password: it stands in no message, no log line and no representation.
 """
 
 from __future__ import annotations

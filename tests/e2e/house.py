@@ -50,7 +50,8 @@ class Town:
 
 
 def slow_services(folder: Path, bake: str) -> Path:
-    """The shipped catalogue, but a canary of 10% bakes for so long: time to say something."""
+    """The shipped catalogue, but a canary of 10% bakes for so long, and staging for ten minutes
+    (four real seconds): time to say something."""
     catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
     for service in catalogue["services"]:
         for environment in service["environments"]:
@@ -61,6 +62,9 @@ def slow_services(folder: Path, bake: str) -> Path:
                 environment["bake"] = "1m"
                 for step in environment["canary"][1:]:
                     step["bake"] = "1m"
+            else:
+                environment["bake"] = "10m"
+                environment["interval"] = "1m"
     path = folder / "services.yaml"
     path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
     return path

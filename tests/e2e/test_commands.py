@@ -14,6 +14,7 @@ from tests.e2e.github import comment, merged, sha_of
 from tests.e2e.house import Town, open_town, slow_services
 
 MONDAY_MORNING = datetime(2026, 3, 2, 9, 0, tzinfo=ZoneInfo("Europe/Berlin"))
+FRIDAY_EVENING = datetime(2026, 3, 6, 18, 1, tzinfo=ZoneInfo("Europe/Berlin"))
 REPO = "acme/checkout"
 _NUMBERS = itertools.count(200)
 
@@ -134,37 +135,62 @@ async def test_a_newer_merge_supersedes_one_that_waits(town: Town) -> None:
     await ended(town, newer, 0)
 
 
-async def test_override_as_a_comment_lifts_the_window_of_friday_evening(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+@pytest.fixture(scope="module")
+async def weekend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    """A Friday evening, a minute after the change window of production has closed."""
     data = tmp_path_factory.mktemp("friday")
-    evening = datetime(2026, 3, 6, 18, 1, tzinfo=ZoneInfo("Europe/Berlin"))
-    async with open_town(data, evening, slow_services(data, "3m")) as town:
-        first = merged(REPO, 7, sha_of("friday"))
-        run = await town.admin.started("pull_request", first)
-        denied = await town.admin.until_over(run)
-        assert denied["state"] == "denied"
-        assert "windows.closed" in denied["reason"]
-        assert changes_in(denied, "prod") == []
+    async with open_town(data, FRIDAY_EVENING, slow_services(data, "3m")) as open_:
+        yield open_
 
-        refused = await town.who("vic").tell(run, "override", "checkout is down for everyone")
-        assert refused.status_code == 403
-        too_short = await town.who("lin").tell(run, "override", "because")
-        assert too_short.status_code == 422
-        answer = await town.who("lin").tell(run, "override", "wrong tax is charged right now")
-        assert answer.status_code == 200, answer.text
-        again = answer.json()["run_id"]
-        assert again != run
-        question = await town.admin.question(again)
-        assert (await town.who("grace").vote(question)).status_code == 200
-        over = await town.admin.until_over(again)
-        assert over["state"] == "succeeded", over["reason"]
-        accepted = [
-            rule["reason"]
-            for one in over["decisions"]
-            for rule in one["decision"]["rules"]
-            if rule["rule"] == "override.accepted"
-        ]
-        assert accepted
-        assert "lin" in accepted[0]
-        assert "wrong tax" in accepted[0]
+
+def overrides_accepted(run: Json) -> set[str]:
+    """What the decisions of a run say about overrides that they took."""
+    return {
+        rule["reason"]
+        for one in run["decisions"]
+        for rule in one["decision"]["rules"]
+        if rule["rule"] == "override.accepted"
+    }
+
+
+async def test_friday_evening_is_denied_and_an_override_starts_it_again(weekend: Town) -> None:
+    run = await weekend.admin.started("pull_request", merged(REPO, 7, sha_of("friday")))
+    denied = await weekend.admin.until_over(run)
+    assert denied["state"] == "denied"
+    assert "[windows.closed]" in denied["reason"]
+    assert "It opens Mon 2026-03-09 08:00 Europe/Berlin" in denied["reason"]
+    assert changes_in(denied, "prod") == []
+
+    refused = await weekend.who("vic").tell(run, "override", "checkout is down for everyone")
+    assert refused.status_code == 403
+    too_short = await weekend.who("lin").tell(run, "override", "because")
+    assert too_short.status_code == 422
+    answer = await weekend.who("lin").tell(run, "override", "wrong tax is charged right now")
+    assert answer.status_code == 200, answer.text
+    again = answer.json()["run_id"]
+    assert again != run
+    # The override lifts the window, and nothing else: production still asks.
+    question = await weekend.admin.question(again)
+    assert (await weekend.who("grace").vote(question)).status_code == 200
+    over = await weekend.admin.until_over(again)
+    assert over["state"] == "succeeded", over["reason"]
+    (reason,) = overrides_accepted(over)
+    assert "lin" in reason
+    assert "wrong tax" in reason
+
+
+async def test_override_as_a_comment_counts_with_the_right_role_only(weekend: Town) -> None:
+    repo, number = "acme/platform", 8
+    run = await weekend.admin.started("pull_request", merged(repo, number, sha_of("comment")))
+    for by, association in (("mallory", "NONE"), ("olga", "OWNER")):
+        text = f"/override {by} says that search is down"
+        told = comment(repo, number, text, by=by, association=association)
+        assert (await weekend.admin.github("issue_comment", told)).json()["run_id"] == run
+    question = await weekend.admin.question(run, 90)
+    assert question["environment"] == "prod"
+    seen = await weekend.admin.run(run)
+    (reason,) = overrides_accepted(seen)
+    assert "olga says that search is down" in reason
+    assert "mallory" not in reason
+    assert (await weekend.admin.tell(run, "cancel")).status_code == 200
+    assert (await weekend.admin.until_over(run))["state"] == "cancelled"

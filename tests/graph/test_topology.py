@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from domain.state import State, Update
+from domain.event import Event, Unhandled
+from domain.state import State, Update, initial
 from graph.blueprint import blueprint
 from graph.drawing import drawing
 
@@ -28,5 +31,13 @@ def test_the_drawing_in_the_docs_is_the_graph_as_compiled() -> None:
 
 
 def test_the_graph_refuses_to_run_without_a_lease() -> None:
+    event = Event(
+        id=uuid4(),
+        source="api",
+        delivery_id="d",
+        body_digest="b",
+        received_at=datetime(2026, 3, 4, tzinfo=UTC),
+        body=Unhandled(what="nothing"),
+    )
     with pytest.raises(PermissionError, match="POST /event"):
-        asyncio.run(blueprint().ainvoke({"run_id": "r"}))  # type: ignore[arg-type]
+        asyncio.run(blueprint().ainvoke(initial(uuid4(), event, "release")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 from uuid import uuid4
 
 import pytest
@@ -12,8 +12,11 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
+from domain.action import K8sDeploy
 from domain.errors import LeaseLost
-from domain.plan import Plan
+from domain.event import Actor
+from domain.plan import Change, Plan, Step
+from domain.service import Target, Workload
 from store.checkpoints import FencedSaver, create
 from store.records import Lease
 from tests.store.house import House, plan
@@ -62,7 +65,7 @@ def build(saver: AsyncPostgresSaver) -> Any:
     return graph.compile(checkpointer=saver)
 
 
-def config(lease: Lease) -> dict[str, Any]:
+def config(lease: Lease) -> Any:
     """What the engine puts into the config."""
     return {
         "configurable": {
@@ -87,7 +90,7 @@ async def test_an_interrupted_run_goes_on_in_another_process(house: House, keep:
     snapshot = await graph.aget_state(config(heir))
     [pending] = snapshot.interrupts
     assert snapshot.values["plan"] == plan()
-    resume = Command(resume={pending.id: "yes"})
+    resume: Command[Any] = Command(resume={pending.id: "yes"})
     values = await graph.ainvoke(resume, config(heir), durability="sync")
     assert values == {"count": 2, "plan": plan(), "words": ("first", "yes")}
     assert RAN == ["asking", "last"]
@@ -120,8 +123,10 @@ async def test_a_zombie_cannot_write_a_checkpoint(house: House) -> None:
         await graph.ainvoke(Command(resume="late"), config(lease), durability="sync")
     with pytest.raises(LeaseLost):
         await graph.ainvoke(FRESH, config(lease), durability="sync")
-    at = (await saver.aget_tuple(config(lease))).config["configurable"]  # type: ignore[union-attr]
-    zombie = {"configurable": {**at, **config(lease)["configurable"]}}
+    saved = await saver.aget_tuple(config(lease))
+    assert saved is not None
+    at = saved.config["configurable"]
+    zombie: Any = {"configurable": {**at, **config(lease)["configurable"]}}
     with pytest.raises(LeaseLost):
         await saver.aput(zombie, empty_checkpoint(), {}, {})
     with pytest.raises(LeaseLost):
@@ -170,22 +175,20 @@ async def test_parallel_tasks_and_history_read_as_with_the_stock_saver(
     def add(left: list[str], right: list[str]) -> list[str]:
         return sorted([*left, *right])
 
-    from typing import Annotated
-
     shape: Any = TypedDict("shape", {"words": Annotated[list[str], add], "n": int})
-    graph = StateGraph(shape)
+    graph: Any = StateGraph(shape)
     graph.add_node("fan", fan)
     graph.add_conditional_edges(START, lambda _: [Send("fan", {"n": n}) for n in range(3)])
     seen = []
     for saver in (
         FencedSaver(house.db.pool, keep_writes=keep),
-        AsyncPostgresSaver(house.db.pool),  # type: ignore[arg-type]
+        AsyncPostgresSaver(cast(Any, house.db.pool)),
     ):
         lease = await house.leased()
         built = graph.compile(checkpointer=saver)
-        await built.ainvoke({"words": ["a"], "n": 0}, config(lease), durability="sync")  # type: ignore[arg-type]
-        history = [one async for one in built.aget_state_history(config(lease))]  # type: ignore[arg-type]
-        seen.append([(one.values, one.next, one.metadata["step"]) for one in history])  # type: ignore[index]
+        await built.ainvoke({"words": ["a"], "n": 0}, config(lease), durability="sync")
+        history = [one async for one in built.aget_state_history(config(lease))]
+        seen.append([(one.values, one.next, one.metadata["step"]) for one in history])
     assert seen[0] == seen[1]
     assert seen[0][0][0]["words"] == ["a", "w0", "w1", "w2"]
 
@@ -196,13 +199,13 @@ async def test_types_that_were_not_named_do_not_come_back(house: House) -> None:
     put = empty_checkpoint()
     put["channel_values"] = {"plan": plan()}
     put["channel_versions"] = {"plan": "1"}
-    at = {"configurable": {**config(lease)["configurable"], "checkpoint_ns": ""}}
-    await saver.aput(at, put, {}, {"plan": "1"})  # type: ignore[arg-type]
-    got = await saver.aget_tuple(at)  # type: ignore[arg-type]
+    at: Any = {"configurable": {**config(lease)["configurable"], "checkpoint_ns": ""}}
+    await saver.aput(at, put, {}, {"plan": "1"})
+    got = await saver.aget_tuple(at)
     assert got is not None
     assert not isinstance(got.checkpoint["channel_values"]["plan"], Plan)
     saver = FencedSaver(house.db.pool, allowed=_types())
-    got = await saver.aget_tuple(at)  # type: ignore[arg-type]
+    got = await saver.aget_tuple(at)
     assert got is not None
     assert got.checkpoint["channel_values"]["plan"] == plan()
 
@@ -210,11 +213,11 @@ async def test_types_that_were_not_named_do_not_come_back(house: House) -> None:
 async def test_langgraph_s_own_server_gets_a_saver(new_database: Callable[[], str]) -> None:
     async with create(new_database(), allowed=_types()) as saver:
         graph = build(saver)
-        at = {"configurable": {"thread_id": str(uuid4())}}
+        at: Any = {"configurable": {"thread_id": str(uuid4())}}
         await graph.ainvoke(FRESH, at)
         assert (await graph.aget_state(at)).next == ("asking",)
         await saver.adelete_thread(at["configurable"]["thread_id"])
-        assert await saver.aget_tuple(at) is None  # type: ignore[arg-type]
+        assert await saver.aget_tuple(at) is None
 
 
 async def _everything(house: House, lease: Lease) -> list[Any]:
@@ -228,9 +231,4 @@ async def _everything(house: House, lease: Lease) -> list[Any]:
 
 def _types() -> list[type]:
     """Every domain type that a plan holds."""
-    from domain.action import K8sDeploy
-    from domain.event import Actor
-    from domain.plan import Change, Step
-    from domain.service import Target, Workload
-
     return [Plan, Step, Change, Actor, K8sDeploy, Target, Workload]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from domain.event import Actor, Command, Commanded, CommandName, Tagged
+from domain.event import Actor, Command, Commanded, CommandName, Event, Tagged
 from domain.intake import Address, Ignore, SendSignal
 from domain.run import RunState
 from store.events import prefix_range
@@ -146,7 +147,9 @@ async def test_a_ci_result_is_kept_even_when_no_run_waits_for_it(house: House) -
 @pytest.mark.parametrize(
     "wrong", [{"repo": "acme/other"}, {"number": 8}, {"sha": "beef"}, {"service": "cart"}]
 )
-async def test_every_criterion_of_an_address_has_to_match(house: House, wrong: dict) -> None:  # type: ignore[type-arg]
+async def test_every_criterion_of_an_address_has_to_match(
+    house: House, wrong: dict[str, Any]
+) -> None:
     lease = await house.leased(number=7)
     await house.runs.save_plan(lease, plan())
     run = await house.runs.get(lease.run_id)
@@ -218,5 +221,5 @@ def test_prefixes_of_run_ids() -> None:
     assert prefix_range("f" * 33) is None
 
 
-def _said():  # type: ignore[no-untyped-def]
+def _said() -> Event:
     return event(Commanded(commands=(Command(name=CommandName.HOLD),), author=Actor(login="dana")))

@@ -217,15 +217,16 @@ async def test_slacks_own_word_is_passed_on(server: SlackServer) -> None:
 @pytest.mark.parametrize(
     "fault", [lambda: Fault(cut="before"), lambda: Fault(cut="after"), lambda: Fault(hang=True)]
 )
-async def test_a_lost_answer_is_unknown_and_cannot_be_read_back(
+async def test_a_lost_answer_is_unknown_and_slack_is_not_told_again(
     server: SlackServer, slack: SlackNotifier, fault: Callable[[], Fault]
 ) -> None:
     server.faults.append(fault())
     with pytest.raises(OutcomeUnknown):
         await slack.apply(NOTICE, stamp(), allow)
-    assert await slack.read_back(NOTICE, stamp()) is None
-    await slack.apply(NOTICE, stamp(), allow)
-    assert server.messages
+    found = await slack.read_back(NOTICE, stamp())
+    assert found is not None
+    assert found.data["unconfirmed"] is True
+    assert NOTICE.title in found.data["title"]
 
 
 async def test_a_receiver_that_is_not_there_is_temporary() -> None:
