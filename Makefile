@@ -53,8 +53,8 @@ bench: install-dev system ## paired ratios against bare PostgreSQL, bare LangGra
 	@$(BIN)/python -m bench
 
 lock: ## rewrite the lock files (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --group build pyproject.toml -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet --group build --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --quiet --group build pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --quiet --group build --group dev pyproject.toml -o requirements-dev.lock
 
 clean: ## remove what was generated (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache test-artifacts

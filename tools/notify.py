@@ -5,7 +5,7 @@ webhook carries an `Idempotency-Key`, the same for every try of one step of one 
 answer was lost is sent again, and the receiver can tell. Slack has no such key, and a chat that
 says everything twice is soon ignored: after a crash or a lost answer its message counts as
 unconfirmed and is not repeated; what it said stands on the run's page.
-The address of a webhook is its password: it stands in no message, no log line and no representation.
+The address of a webhook is its password: it stands in no message, log line or representation.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ spec:
   selector: {matchLabels: {app: NAME}}
   template:
     metadata: {labels: {app: NAME}}
-    spec: {containers: [{name: main, image: "ghcr.io/neighbour/NAME:7"}]}
+    spec: {containers: [{name: ledger, image: "ghcr.io/neighbour/NAME:7"}]}
 ---
 apiVersion: v1
 kind: Service
