@@ -107,6 +107,7 @@ class House:
             engine=engine,
             hints=self.hints,
             clock=self.clock,
+            advance=self.metrics.timed(engine.advance),
             concurrency=concurrency,
             lease_seconds=lease_seconds,
         )
@@ -269,9 +270,11 @@ async def advancing(house: House, workers: int) -> AsyncIterator[None]:
         return
     worker = await house.worker(workers)
     task = asyncio.create_task(worker.run(), name="worker")
+    lag = asyncio.create_task(house.metrics.watch_loop(), name="loop-lag")
     try:
         yield
     finally:
+        lag.cancel()
         worker.stop()
         await task
 

@@ -112,7 +112,11 @@ def make_app(
         locks=books.locks,
         releases=books.releases,
         tells=EventTells(
-            books.events, books.overrides, hint, clock, lambda: rules.override_seconds
+            metrics.counted(books.events),
+            books.overrides,
+            hint,
+            clock,
+            lambda: rules.override_seconds,
         ),
         judge=judge_vote,
         catalogue=lambda: catalogue,

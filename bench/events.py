@@ -15,8 +15,8 @@ import orjson
 from psycopg.types.json import Jsonb
 
 from bench.figures import Figure, Section, Target, percentile
-from bench.ground import LISTENS, Ground, Program
-from bench.load import Generator, connected, post
+from bench.ground import LISTENS, Ground
+from bench.load import Make, connected, post
 from store.database import Database
 
 CONNECTIONS = 50
@@ -37,15 +37,30 @@ INSERT = "INSERT INTO one_row VALUES (%s, 'api', %s, 'command', %s, %s, %s)"
 
 
 @dataclass
-class _Counter:
-    """Numbers requests over all phases, so that no two are the same delivery."""
+class _Door:
+    """Where the server listens. Numbers requests over all phases: no two are the same delivery."""
 
-    at: int = 0
+    host: str
+    port: int
+    next_number: int = 0
+
+    async def flood(self, make: Make, seconds: float) -> float:
+        """Events a second, with as many in flight as there are connections."""
+        async with connected(self.host, self.port, CONNECTIONS) as generator:
+            count, took = await generator.flood(make, self.next_number, seconds)
+        self.next_number += count
+        return count / took
+
+    async def paced(self, make: Make) -> list[float]:
+        """Seconds that each answer took at the paced rate."""
+        async with connected(self.host, self.port, CONNECTIONS) as generator:
+            took = await generator.paced(make, self.next_number, PACED_RATE, PACED_SECONDS)
+        self.next_number += len(took)
+        return took
 
 
 async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
     """Run the benchmark."""
-    began = time.perf_counter()
     url = await ground.database("events")
     data = ground.data("events")
     server = await ground.program(
@@ -59,22 +74,16 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
     bare = await Database.open(await ground.database("one_row"), min_size=POOL, max_size=POOL)
     try:
         await bare.count(TABLE)
-        async with connected(address.hostname or "", address.port or 0, CONNECTIONS) as generator:
-            return await _measure(generator, bare, token, server, tell, began)
+        return await _measure(_Door(address.hostname or "", address.port or 0), bare, token, tell)
     finally:
         await bare.close()
 
 
 async def _measure(
-    generator: Generator,
-    bare: Database,
-    token: str,
-    server: Program,
-    tell: Callable[[str], None],
-    began: float,
+    door: _Door, bare: Database, token: str, tell: Callable[[str], None]
 ) -> Section:
+    began = time.perf_counter()
     run = uuid4().hex[:8]
-    counter = _Counter()
 
     def deploy(number: int) -> bytes:
         return post("/event", token, f"{run}-{number}", _deploy(run, number))
@@ -82,23 +91,18 @@ async def _measure(
     def check(number: int) -> bytes:
         return post("/event", token, f"{run}-{number}", _check(run, number))
 
-    async def flood(make: Callable[[int], bytes], seconds: float) -> float:
-        count, took = await generator.flood(make, counter.at, seconds)
-        counter.at += count
-        return count / took
-
-    await flood(deploy, WARM_UP_SECONDS)
+    await door.flood(deploy, WARM_UP_SECONDS)
     await _one_row(bare, WARM_UP_SECONDS)
     deploys, checks, rows = [], [], []
     for number in range(ROUNDS):
         rows.append(await _one_row(bare, FLOOD_SECONDS))
-        deploys.append(await flood(deploy, FLOOD_SECONDS))
-        checks.append(await flood(check, FLOOD_SECONDS))
+        deploys.append(await door.flood(deploy, FLOOD_SECONDS))
+        checks.append(await door.flood(check, FLOOD_SECONDS))
         tell(
             f"round {number + 1}: {rows[-1]:,.0f} rows/s, {deploys[-1]:,.0f} deploys/s, "
             f"{checks[-1]:,.0f} check results/s"
         )
-    paced = await generator.paced(deploy, counter.at, PACED_RATE, PACED_SECONDS)
+    paced = await door.paced(deploy)
     stored = statistics.median(rows)
     return Section(
         "(a) events through POST /event, 50 connections",

@@ -55,7 +55,8 @@ class Wire(asyncio.Protocol):
 
     async def post(self, request: bytes) -> None:
         """Send a request and wait for its 202. Raises `BenchError` for anything else."""
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():
+            raise BenchError("the server hung up between two requests")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         answer = await self._answer
@@ -116,7 +117,10 @@ class Generator:
 
 @contextlib.asynccontextmanager
 async def connected(host: str, port: int, connections: int) -> AsyncIterator[Generator]:
-    """Open the connections, close them at the end."""
+    """Open the connections, close them at the end.
+
+    For one phase: a server hangs up on connections that are idle for some seconds.
+    """
     loop = asyncio.get_running_loop()
     wires: list[Wire] = []
     try:

@@ -6,6 +6,7 @@ exactly the types that these annotations name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -88,17 +89,18 @@ class Outcome(Frozen):
 
 class State(TypedDict):
     """Channels of the graph. `steps` is the list being worked on: the plan's own, then, after a
-    breach, the way back, and last the closing words."""
+    breach, the way back, and last the closing words. Sequences come back from a checkpoint as lists:
+    msgpack knows no tuples."""
 
     run_id: str
     event: Event
     goal: str
     plan: Plan | None
-    baselines: tuple[Baseline, ...]
-    steps: tuple[Step, ...]
+    baselines: Sequence[Baseline]
+    steps: Sequence[Step]
     cursor: int
     mode: Mode
-    touched: tuple[Target, ...]
+    touched: Sequence[Target]
     proposal: Proposal | None
     ruling: Ruling | None
     attempt: Attempt | None
@@ -112,11 +114,11 @@ class Update(TypedDict, total=False):
     """What a node changes: any of the channels."""
 
     plan: Plan | None
-    baselines: tuple[Baseline, ...]
-    steps: tuple[Step, ...]
+    baselines: Sequence[Baseline]
+    steps: Sequence[Step]
     cursor: int
     mode: Mode
-    touched: tuple[Target, ...]
+    touched: Sequence[Target]
     proposal: Proposal | None
     ruling: Ruling | None
     attempt: Attempt | None

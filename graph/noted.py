@@ -14,6 +14,11 @@ Node = Callable[..., Awaitable[Update]]
 """A node takes the state, and the runtime where it needs the lease."""
 
 
+class NoLease(RuntimeError):
+    """The graph was entered without a lease. LangGraph's own server hands the sentence of a
+    RuntimeError on to its caller, and hides that of most others."""
+
+
 class Noted(Protocol):
     """A node as LangGraph calls it."""
 
@@ -39,7 +44,7 @@ def noted(name: str, node: Node, clock: Clock) -> Noted:
 
 def _passage(context: Any) -> Passage:
     if not isinstance(context, Passage):
-        raise PermissionError(
+        raise NoLease(
             "this graph is advanced by Fermata's own engine, which holds the run's lease; "
             "send an event instead: POST /event, or `fermata event send`"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -29,6 +30,9 @@ MOST_SHORT_TIMERS = 5_000
 LONGEST_DRAIN_SECONDS = 25.0
 
 
+Advance = Callable[[UUID], Awaitable[Passed | None]]
+
+
 @dataclass
 class Worker:
     """Runs `Engine.advance` for whatever the queue hints at or the sweeper finds due.
@@ -40,6 +44,8 @@ class Worker:
     engine: Engine
     hints: Hints
     clock: Clock
+    advance: Advance
+    """`Engine.advance`, or a wrapper that measures it."""
     concurrency: int = 20
     lease_seconds: float = LEASE_SECONDS
     """The TTL this worker was registered with; it beats three times as often."""
@@ -106,7 +112,7 @@ class Worker:
                 timer = self._timers.pop(run_id, None)
                 if timer is not None:
                     timer.cancel()
-                passed = await self.engine.advance(run_id)
+                passed = await self.advance(run_id)
         except psycopg.Error as error:
             log.warning("database did not answer; the sweeper comes back to it", error=str(error))
             return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from domain.action import GitCommentPr
 from domain.clock import Clock
+from domain.errors import Permanent
 from domain.event import (
     Actor,
     AlertGroup,
@@ -26,6 +27,7 @@ from nodes.passage import PassageRuntime
 from nodes.planning import comment_step, image_for, notify_step, release_plan, way_back
 from nodes.wording import Wording
 from policy.rules import Rules
+from store.records import Lease
 from store.releases import Releases
 from store.runs import Runs
 from tools.toolbox import Readers
@@ -51,15 +53,42 @@ class Conductor:
     async def _plan(self, state: State, runtime: PassageRuntime) -> Update:
         lease = runtime.context.lease
         change = await self._change(state["event"], state["goal"])
-        plan, baselines = await self._plan_for(state, change)
+        try:
+            plan, baselines = await self._plan_for(state, change)
+        except Permanent as error:
+            return await self._no_plan(lease, state, change, error)
         await self.runs.save_plan(lease, plan)
         update = Update(plan=plan, steps=plan.steps, cursor=0, mode="forward", baselines=baselines)
         if not plan.steps:
             reason = " ".join(plan.notes) or "nothing to do"
-            update["outcome"] = Outcome(state=RunState.SUCCEEDED, reason=reason)
+            # A person who asked for something that cannot be done has not been served.
+            refused = plan.goal == "nothing" and isinstance(state["event"].body, Commanded)
+            ending = RunState.FAILED if refused else RunState.SUCCEEDED
+            update["outcome"] = Outcome(state=ending, reason=reason)
         elif plan.steps[0].agent == "conductor":
             update["proposal"] = self._proposal(plan.steps[0], {**state, **update})
         return update
+
+    async def _no_plan(
+        self, lease: Lease, state: State, change: Change, error: Permanent
+    ) -> Update:
+        """What has to be known for a plan cannot be read, and trying again would not help."""
+        reason = f"No plan could be made: {error}."
+        if error.remedy:
+            reason += f" What would help: {error.remedy}"
+        goal = state["goal"]
+        plan = Plan.model_validate(
+            {"change": change, "goal": goal, "steps": (), "notes": (reason,)}
+        )
+        await self.runs.save_plan(lease, plan)
+        return Update(
+            plan=plan,
+            steps=(),
+            cursor=0,
+            mode="forward",
+            baselines=(),
+            outcome=Outcome(state=RunState.FAILED, reason=reason),
+        )
 
     def _speak(self, state: State) -> Update:
         step = current_step(state)

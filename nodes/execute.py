@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -126,7 +126,7 @@ def backoff(tries: int) -> float:
     return float(min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** max(0, tries - 1)))
 
 
-def _touch(touched: tuple[Target, ...], target: Target | None) -> tuple[Target, ...]:
+def _touch(touched: Sequence[Target], target: Target | None) -> Sequence[Target]:
     if target is None or any(one.key == target.key for one in touched):
         return touched
     return (*touched, target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from domain.action import K8sDeploy, target_of
@@ -87,7 +87,7 @@ class Rollback:
 
 def _stable_touched(state: State, target: Target) -> bool:
     """Whether the run has got as far as changing the stable Deployment of the target."""
-    done: tuple[Step, ...] = state["steps"][: state["cursor"] + 1]
+    done: Sequence[Step] = state["steps"][: state["cursor"] + 1]
     return any(
         isinstance(step.action, K8sDeploy)
         and step.action.track == "stable"

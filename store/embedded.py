@@ -174,7 +174,7 @@ class _Server(PostgresServer):
             super()._stop()
 
     def _forget_stranger(self) -> None:
-        """Remove a pid file whose number belongs to no living server.
+        """Remove pid and socket lock files whose number belongs to no living server.
 
         In a container the numbers are small and come back after a restart, for other programs.
         """
@@ -182,8 +182,11 @@ class _Server(PostgresServer):
             info = PostmasterInfo.read_from_pgdata(self.pgdata)
         except (AssertionError, ValueError):
             return  # being written, or cut off by a crash: the server itself knows what to do
-        if info is not None and not _serves(info):
-            (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
+        if info is None or _serves(info):
+            return
+        if info.socket_path is not None:
+            info.socket_path.with_name(f"{info.socket_path.name}.lock").unlink(missing_ok=True)
+        (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _serves(info: PostmasterInfo) -> bool:

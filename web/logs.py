@@ -45,6 +45,8 @@ def set_up_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))
+    # It warns at each stop that its idle readers had to be cancelled, which is how it stops.
+    logging.getLogger("saq").setLevel(logging.ERROR)
 
 
 def _masked(

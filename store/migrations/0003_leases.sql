@@ -60,6 +60,10 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
+    IF v_owner IS NOT NULL THEN
+        -- The nodes that its passage went through are lost with it; that it was lost is not.
+        PERFORM fermata_append_path(p_run, ARRAY['taken over'], ARRAY[p_now]);
+    END IF;
     UPDATE runs r
     SET fence = r.fence + 1, worker_id = p_worker, state = 'running', wake = false,
         due_at = NULL, updated_at = clock_timestamp()

@@ -128,6 +128,7 @@ class Scene:
     writes: FaultRule
     """Counts every request that would change something in the cluster."""
     env: dict[str, str]
+    tells_slack: bool
     lease: float = LEASE_SECONDS
 
     @property
@@ -236,9 +237,17 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def open_scene(
-    server_url: str, data: Path, services: Iterable[str], *, redis_url: str = ""
+    server_url: str,
+    data: Path,
+    services: Iterable[str],
+    *,
+    redis_url: str = "",
+    tells_slack: bool = False,
 ) -> AsyncIterator[Scene]:
-    """A scene of its own: a new database on the server, a new world, new local servers."""
+    """A scene of its own: a new database on the server, a new world, new local servers.
+
+    Notifications go to the generic webhook, or to Slack.
+    """
     names = list(services)
     data.mkdir(parents=True, exist_ok=True)
     url = await _new_database(server_url)
@@ -280,8 +289,9 @@ async def open_scene(
                 "FERMATA_POLICY": str(HERE / "policy.yaml"),
                 "GITHUB_TOKEN": github.token,
                 "GITHUB_API_URL": github.url,
-                "NOTIFY_WEBHOOK_URL": f"{sink.url}/notify",
+                "SLACK_WEBHOOK_URL" if tells_slack else "NOTIFY_WEBHOOK_URL": f"{sink.url}/hook",
             },
+            tells_slack=tells_slack,
         )
 
 

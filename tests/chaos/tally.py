@@ -13,22 +13,6 @@ from store.records import RunDetail
 from tests.chaos.scene import FIRST, NUMBER, Scene
 
 
-@dataclass
-class Tally:
-    """Crash points tried, and what went wrong."""
-
-    points: int = 0
-    lost: int = 0
-    doubled: int = 0
-    stuck: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"crash points tried {self.points}, lost {self.lost}, doubled {self.doubled}, "
-            f"stuck {self.stuck}"
-        )
-
-
 @dataclass(frozen=True)
 class Traces:
     """What a run has left behind outside of the database, free of names."""
@@ -39,7 +23,6 @@ class Traces:
     comments: int
     posted: int
     patched: int
-    told: int
 
 
 def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
@@ -55,17 +38,7 @@ def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
         comments=len(pull.comments),
         posted=len(scene.github.requests("POST", path)),
         patched=len(scene.github.requests("PATCH", path)),
-        told=len(told(scene, detail)),
     )
-
-
-def told(scene: Scene, detail: RunDetail) -> list[str]:
-    """Idempotency keys of the notifications that arrived about a run, one a delivery."""
-    return [
-        one.headers.get("Idempotency-Key", "")
-        for one in scene.sink.requests("POST")
-        if str(detail.run.id) in str(one.body)
-    ]
 
 
 @dataclass
@@ -90,7 +63,7 @@ async def examine(
         was, ought = Counter(getattr(seen, name)), Counter(getattr(expected, name))
         found.doubled += [f"{name}: {one}" for one in (was - ought).elements()]
         found.lost += [f"{name}: {one}" for one in (ought - was).elements()]
-    for name in ("comments", "posted", "patched", "told"):
+    for name in ("comments", "posted", "patched"):
         was, ought = getattr(seen, name), getattr(expected, name)
         if was > ought:
             found.doubled.append(f"{name}: {was} instead of {ought}")
@@ -101,7 +74,29 @@ async def examine(
     found.wrong += _end_state(scene, service, version, expected.state)
     found.wrong += _law_two(detail)
     found.lost += await _rows(scene, detail)
+    _told(scene, detail, found)
     return found
+
+
+def _told(scene: Scene, detail: RunDetail, found: Findings) -> None:
+    """One notification of each run.
+
+    The generic webhook may get it again after a crash, under the same key: its receiver can tell.
+    Slack cannot, so it never gets it twice; one that may not have come through says so in the
+    ledger, and with that on the run's page.
+    """
+    about = [one for one in scene.sink.requests("POST") if str(detail.run.id) in str(one.body)]
+    keys = {one.headers.get("Idempotency-Key", "") for one in about}
+    if len(keys) > 1:
+        found.doubled.append(f"notifications: {len(keys)} different ones")
+    if scene.tells_slack:
+        unsure = any(one.result and one.result.data.get("unconfirmed") for one in detail.effects)
+        if len(about) > 1:
+            found.doubled.append(f"Slack was told {len(about)} times")
+        if not about and not unsure:
+            found.lost.append("Slack was told nothing, and the ledger does not say so")
+    elif not keys:
+        found.lost.append("nobody was notified")
 
 
 def _end_state(scene: Scene, service: str, version: str, state: RunState) -> list[str]:
@@ -164,3 +159,35 @@ async def _rows(scene: Scene, detail: RunDetail) -> list[str]:
         if await database.value(f"SELECT count(*) FROM {table} WHERE run_id = %(run)s", run):
             lost.append(f"a row in {table} is left over")
     return lost
+
+
+@dataclass
+class Tally:
+    """Crash points tried, and what went wrong."""
+
+    points: int = 0
+    lost: int = 0
+    doubled: int = 0
+    stuck: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"crash points tried {self.points}, lost {self.lost}, doubled {self.doubled}, "
+            f"stuck {self.stuck}"
+        )
+
+    async def hold(
+        self,
+        scene: Scene,
+        detail: RunDetail,
+        service: str,
+        version: str,
+        expected: Traces,
+        points: int = 1,
+    ) -> None:
+        """Examine a run that was killed at so many points, count, and fail if anything is wrong."""
+        found = await examine(scene, detail, service, version, expected)
+        self.points += points
+        self.lost += len(found.lost)
+        self.doubled += len(found.doubled)
+        assert not found, f"{found}\n{scene.log()}"

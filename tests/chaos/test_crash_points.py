@@ -1,24 +1,37 @@
 """SIGKILL before and after every superstep and on both sides of every effect: all of them.
 
-The points are enumerated by an undisturbed run. A tortured run is then driven by a succession of
-workers, each killed at the first point that has not been a killing point yet, until it ends.
+The points are enumerated by an undisturbed run. Then one run is driven by a succession of workers,
+each killed at the first point that has not been a killing point yet, until it ends; and for each
+point there is a run of its own that is killed there once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from domain.run import RunState
+from store.records import RunDetail
 from tests.chaos.scene import Scene, open_scene
-from tests.chaos.tally import Tally, Traces, examine, traces
-from tests.chaos.workers import Zygote
+from tests.chaos.tally import Tally, Traces, traces
+from tests.chaos.workers import Worker, Zygote
+from tests.chaos.zygote import locked
 
 GOOD, BAD = "2.0.0", "2.0.0-bad"
+ENDINGS = {GOOD: RunState.SUCCEEDED, BAD: RunState.ROLLED_BACK}
+LONGEST_SECONDS = 250.0
+SIDE_BY_SIDE = 6
+"""Runs that are under way at once, each of a service of its own."""
+WORKERS = 2
 
 
 async def undisturbed(
@@ -27,55 +40,133 @@ async def undisturbed(
     """What a run leaves behind when nothing happens to it, and the points that it passes."""
     run_id = await scene.release(service, version)
     points = scene.data / f"points-{service}"
-    worker = await zygote.start(scene.order(record=str(points), only=str(run_id)))
+    worker = await zygote.start(scene.order(record=str(points), only=version))
     detail = await scene.ended(run_id)
     worker.send(signal.SIGTERM)
-    assert await worker.gone() == 0
-    passed = list(dict.fromkeys(points.read_text(encoding="utf-8").splitlines()))
-    return traces(scene, detail, service), passed
+    assert await worker.gone() == 0, scene.log()
+    assert detail.run.state is ENDINGS[version], detail.run.reason
+    passed = points.read_text(encoding="utf-8").replace(service, "*").splitlines()
+    return traces(scene, detail, service), list(dict.fromkeys(passed))
 
 
-@pytest.mark.parametrize(
-    "version, state", [(GOOD, RunState.SUCCEEDED), (BAD, RunState.ROLLED_BACK)]
-)
-async def test_a_run_survives_a_kill_at_every_point_it_passes(
-    postgres_url: str, data: Path, zygote: Zygote, tally: Tally, version: str, state: RunState
+@pytest.fixture(params=ENDINGS)
+def version(request: pytest.FixtureRequest) -> str:
+    """A version that is released, and one that is rolled back."""
+    return str(request.param)
+
+
+async def test_a_run_survives_kills_at_every_point_it_passes(
+    postgres_url: str, data: Path, zygote: Zygote, tally: Tally, version: str
 ) -> None:
-    async with open_scene(postgres_url, data, ["calm", "shop"]) as scene:
+    slack = version == BAD
+    async with open_scene(postgres_url, data, ["calm", "shop"], tells_slack=slack) as scene:
         expected, points = await undisturbed(scene, zygote, "calm", version)
-        assert expected.state is state
+        version = f"{version}-tortured"
         run_id = await scene.release("shop", version)
         killed = data / "killed"
-        order = scene.order(kill_new=str(killed), only=str(run_id), held=True)
-        worker = await zygote.start(order)
-        deadline = time.monotonic() + 280
-        while True:
-            worker.send(signal.SIGUSR1)
-            # The next one opens its house while this one works.
-            following = await zygote.start(order)
-            ended = asyncio.create_task(worker.gone(120))
-            while not ended.done() and not (await scene.detail(run_id)).run.state.is_final:
-                await scene.vote()
-                await asyncio.sleep(0.02)
-                assert time.monotonic() < deadline, f"stuck\n{scene.log()}"
-            if not ended.done():
-                # The last points lie behind the run's end.
-                worker.send(signal.SIGTERM)
-            code = await ended
-            assert code in (-signal.SIGKILL, 0), scene.log()
-            if (await scene.detail(run_id)).run.state.is_final:
-                break
-            await scene.orphaned(run_id)
-            worker = following
-        following.send(signal.SIGKILL)
-        detail = await scene.ended(run_id)
+        detail = await _tortured(scene, zygote, run_id, version, killed)
         tried = killed.read_text(encoding="utf-8").splitlines()
-        found = await examine(scene, detail, "shop", version, expected)
-        tally.points += len(tried)
-        tally.lost += len(found.lost)
-        tally.doubled += len(found.doubled)
-        assert not found, found
-        missed = {one.replace("calm", "*") for one in points} - {
-            one.replace("shop", "*") for one in tried
-        }
-        assert not missed, f"never killed at {missed}"
+        await tally.hold(scene, detail, "shop", version, expected, points=len(tried))
+        assert set(points) <= {one.replace("shop", "*") for one in tried}
+        assert [node for node, _ in detail.path].count("taken over") > 0
+
+
+async def _tortured(
+    scene: Scene, zygote: Zygote, run_id: UUID, version: str, killed: Path
+) -> RunDetail:
+    order = scene.order(kill_new=str(killed), only=version, held=True)
+    worker = await zygote.start(order)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while True:
+        worker.send(signal.SIGUSR1)
+        # The next one opens its house while this one works.
+        following = await zygote.start(order)
+        while worker.code is None and not (await scene.detail(run_id)).run.state.is_final:
+            await scene.vote()
+            await asyncio.sleep(0.02)
+            assert time.monotonic() < deadline, f"stuck\n{scene.log()}"
+        if (await scene.detail(run_id)).run.state.is_final:
+            # A point that lies behind the run's end may kill it yet.
+            worker.send(signal.SIGTERM)
+        assert await worker.gone() in (-signal.SIGKILL, 0), scene.log()
+        detail = await scene.detail(run_id)
+        if detail.run.state.is_final:
+            following.send(signal.SIGKILL)
+            return detail
+        await scene.orphaned(run_id)
+        worker = following
+
+
+@dataclass
+class Case:
+    """A run that is to be killed once, at one point."""
+
+    point: str
+    service: str
+    version: str
+    run_id: UUID
+
+
+async def test_each_point_alone_loses_and_doubles_nothing(
+    postgres_url: str, data: Path, zygote: Zygote, tally: Tally, version: str
+) -> None:
+    slack = version == BAD
+    async with open_scene(postgres_url, data, ["calm"], tells_slack=slack) as scene:
+        expected, points = await undisturbed(scene, zygote, "calm", version)
+    services = [f"shop-{index:03}" for index in range(len(points))]
+    strikes = data / "strikes"
+    strikes.touch()
+    async with (
+        open_scene(postgres_url, data, services, tells_slack=slack) as scene,
+        crew(scene, zygote, strikes),
+    ):
+        waiting, under_way = deque(zip(points, services, strict=True)), list[Case]()
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while waiting or under_way:
+            while waiting and len(under_way) < SIDE_BY_SIDE:
+                point, service = waiting.popleft()
+                own = f"{version}-{service}"
+                with locked(strikes) as lines:
+                    lines.append(f"{own} {point.replace('*', service)}\n")
+                under_way.append(Case(point, service, own, await scene.release(service, own)))
+            await scene.vote()
+            for case in list(under_way):
+                detail = await scene.detail(case.run_id)
+                if detail.run.state.is_final:
+                    under_way.remove(case)
+                    await tally.hold(scene, detail, case.service, case.version, expected)
+            if time.monotonic() > deadline:
+                tally.stuck += len(under_way)
+                pytest.fail(f"stuck: {under_way}\n{scene.log()}")
+            await asyncio.sleep(0.03)
+        left = strikes.read_text(encoding="utf-8")
+        assert left == "", f"never killed at: {left}"
+
+
+@contextlib.asynccontextmanager
+async def crew(scene: Scene, zygote: Zygote, strikes: Path) -> AsyncIterator[None]:
+    """Workers, each replaced as soon as it has been killed."""
+    order = scene.order(at=str(strikes))
+    failures: list[str] = []
+
+    async def place() -> None:
+        while True:
+            worker = await zygote.start(order)
+            at_work.add(worker)
+            code = await worker.gone(LONGEST_SECONDS)
+            at_work.discard(worker)
+            if code != -signal.SIGKILL:
+                failures.append(f"a worker ended with {code}")
+                return
+
+    at_work: set[Worker] = set()
+    places = [asyncio.create_task(place()) for _ in range(WORKERS)]
+    try:
+        yield
+    finally:
+        for task in places:
+            task.cancel()
+        await asyncio.gather(*places, return_exceptions=True)
+        for worker in at_work:
+            worker.send(signal.SIGKILL)
+    assert not failures, f"{failures}\n{scene.log()}"

@@ -28,8 +28,8 @@ from nodes.passage import Probe
 from settings import Settings
 from web.logs import set_up_logging
 
-RUN: ContextVar[UUID] = ContextVar("RUN")
-"""The run that the code is working on: a probe point alone does not say."""
+VERSION: ContextVar[str] = ContextVar("VERSION")
+"""What the run releases that the code is working on: a probe point alone does not say which run."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Order:
 
     `env`: settings. `log`: file for its stderr. `held`: open the house, then wait for SIGUSR1.
     One of `kill_new` (SIGKILL at the first point that the file does not name yet, after naming it
-    there), `at` (with a file: SIGKILL or SIGSTOP, `how`, at the point that the file names for the
-    run, after taking it out), `record` (write each point down).
+    there), `at` (SIGKILL or SIGSTOP, `how`, at the point that the file names for the run's version,
+    after taking it out), `record` (write each point down). `only`: at points of this version's run
+    alone.
     """
 
     env: dict[str, str]
@@ -51,7 +52,6 @@ class Order:
     how: str = "SIGKILL"
     record: str = ""
     only: str = ""
-    """With `kill_new` and `record`: points of this run alone."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class KillAtNew:
             self._seen.update(self.file.read_text(encoding="utf-8").splitlines())
 
     def reached(self, point: str) -> None:
-        if point in self._seen or str(RUN.get()) != self.only:
+        if point in self._seen or VERSION.get() != self.only:
             return
         with self.file.open("a", encoding="utf-8") as out:
             out.write(point + "\n")
@@ -78,15 +78,15 @@ class KillAtNew:
 class StrikeAt:
     """A signal to this very process at the point that the file names for the run, once.
 
-    Several workers share the file; each line is `RUN POINT`.
+    Several workers share the file; each line is `VERSION POINT`.
     """
 
     file: Path
     signal: signal.Signals
 
     def reached(self, point: str) -> None:
-        wanted = f"{RUN.get()} {point}\n"
-        with _locked(self.file) as lines:
+        wanted = f"{VERSION.get()} {point}\n"
+        with locked(self.file) as lines:
             if wanted not in lines:
                 return
             lines.remove(wanted)
@@ -101,13 +101,13 @@ class Record:
     only: str
 
     def reached(self, point: str) -> None:
-        if str(RUN.get()) == self.only:
+        if VERSION.get() == self.only:
             with self.file.open("a", encoding="utf-8") as out:
                 out.write(point + "\n")
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[list[str]]:
+def locked(file: Path) -> Iterator[list[str]]:
     """The lines of a file, for one process at a time; written back when they have changed."""
     with file.open("r+", encoding="utf-8") as both:
         fcntl.flock(both, fcntl.LOCK_EX)
@@ -125,7 +125,9 @@ class Marked(Engine):
     """The engine, which tells the probe what run it is at."""
 
     async def advance(self, run_id: UUID) -> Passed | None:
-        RUN.set(run_id)
+        run = await self.runs.get(run_id)
+        assert run is not None
+        VERSION.set(run.sha or "")
         return await super().advance(run_id)
 
 

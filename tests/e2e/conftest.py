@@ -12,7 +12,8 @@ from tests.e2e.served import Served, serving
 
 @pytest.fixture(scope="session")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    """`fermata serve` with a webhook secret and nothing else, but for the pace of its world and the weekend."""
+    """`fermata serve` with a webhook secret and hardly more: its world runs fast and has no
+    weekends."""
     data = tmp_path_factory.mktemp("served")
     settings = {"FERMATA_WORLD_SPEED": "150", "FERMATA_POLICY": str(everyday_policy(data))}
     async with serving(data, settings=settings) as running:

@@ -1,6 +1,6 @@
-"""A real control plane, a real Prometheus and a real Redis, with the examples of `docs/real-cluster`
-applied to it. Only the requests are made up: pods here run no code, so `RemoteWorld` stands in for
-the gateway's data plane and Prometheus scrapes its counters."""
+"""A real control plane with the examples of `docs/real-cluster.md` on it, a real Prometheus, a real
+Redis. Only the requests are made up: pods here run no code, so `RemoteWorld` stands in for the
+gateway's data plane, and Prometheus scrapes its counters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import httpx
 import yaml
 
 from domain.clock import SystemClock
+from evals.world.clock import WorldClock
 from evals.world.remote import RemoteWorld
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
@@ -117,7 +118,7 @@ async def site(
         world = RemoteWorld(
             cluster.kubeconfig,
             7,
-            SystemClock(),
+            WorldClock(SystemClock().now()),
             [_spec(one) for one in services],
             scenario=Scenario(rules=(Rule(version="*bad*", namespace="prod*", error_rate=0.08),)),
             tick=0.5,
@@ -198,9 +199,7 @@ async def _prometheus(
     return url
 
 
-async def _redis(
-    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int
-) -> str:
+async def _redis(stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int) -> str:
     options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
     await _run(stack, folder / "redis.log", binary, *options)
 

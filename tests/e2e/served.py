@@ -100,7 +100,6 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """`fermata serve` on a free port for the length of the block, stopped with SIGTERM."""
     told = {"GITHUB_WEBHOOK_SECRET": SECRET, "FERMATA_DATA": str(data), **(settings or {})}
-    data.mkdir(parents=True, exist_ok=True)
     program = await start(data / "serve.log", "serve", "--port", "0", *options, **told)
     try:
         url = await program.until_said(LISTENS)

@@ -98,15 +98,22 @@ async def test_words_of_strangers_and_bots_count_for_nothing(town: Town) -> None
     await ended(town, run, number)
 
 
-async def test_a_stranger_can_neither_deploy_nor_roll_back(town: Town) -> None:
-    sha = sha_of("a stranger's version")
-    for text in (f"/deploy checkout staging {sha}", "/rollback checkout prod"):
-        told = await said(town, 199, text, by="mallory", association="NONE")
-        if told["run_id"] is not None:
-            over = await town.admin.until_over(told["run_id"])
-            assert over["state"] == "denied", over["reason"]
-            assert "mallory" in over["reason"]
-            assert changes_in(over, "staging") + changes_in(over, "prod") == []
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+async def test_a_stranger_cannot_deploy(town: Town, environment: str) -> None:
+    text = f"/deploy checkout {environment} {sha_of('whatever a stranger has built')}"
+    told = await said(town, 199, text, by="mallory", association="NONE")
+    over = await town.admin.until_over(told["run_id"])
+    assert over["state"] == "denied", over["reason"]
+    assert "mallory may not give this command" in over["reason"]
+    assert changes_in(over, "staging") + changes_in(over, "prod") == []
+
+
+async def test_a_rollback_without_a_known_good_version_fails_and_says_so(town: Town) -> None:
+    payload = comment("acme/platform", 190, "/rollback search prod", by="olga", association="OWNER")
+    answer = await town.admin.github("issue_comment", payload)
+    over = await town.admin.until_over(answer.json()["run_id"])
+    assert over["state"] == "failed", over["reason"]
+    assert "No earlier version of search/prod is known to be good" in over["reason"]
 
 
 async def test_cancel_in_mid_canary_goes_back_and_ends_cancelled(town: Town) -> None:
@@ -177,6 +184,23 @@ async def test_friday_evening_is_denied_and_an_override_starts_it_again(weekend:
     (reason,) = overrides_accepted(over)
     assert "lin" in reason
     assert "wrong tax" in reason
+
+
+async def test_override_as_a_comment_starts_a_denied_change_again(weekend: Town) -> None:
+    run = await weekend.admin.started("pull_request", merged(REPO, 9, sha_of("again")))
+    assert (await weekend.admin.until_over(run))["state"] == "denied"
+    told = await said(
+        weekend, 9, "/override checkout is down for everyone", by="olga", association="OWNER"
+    )
+    again = told["run_id"]
+    assert again not in (None, run)
+    await weekend.admin.question(again)
+    seen = await weekend.admin.run(again)
+    assert seen["author"] == "ada"
+    (reason,) = overrides_accepted(seen)
+    assert "olga" in reason
+    assert (await weekend.admin.tell(again, "cancel")).status_code == 200
+    assert (await weekend.admin.until_over(again))["state"] == "cancelled"
 
 
 async def test_override_as_a_comment_counts_with_the_right_role_only(weekend: Town) -> None:

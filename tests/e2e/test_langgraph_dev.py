@@ -102,6 +102,7 @@ async def test_the_sdk_finds_assistant_and_schemas(dev: DevServer) -> None:
     drawn = await client.assistants.get_graph(assistant["assistant_id"])
     assert "gate" in json.dumps(drawn)
     schemas = await client.assistants.get_schemas(assistant["assistant_id"])
+    assert schemas["state_schema"] is not None
     assert {"plan", "ruling", "steps"} <= set(schemas["state_schema"]["properties"])
 
 
@@ -124,6 +125,6 @@ async def test_nobody_advances_a_run_past_the_engine(dev: DevServer) -> None:
     answer = await client.runs.wait(
         dev.thread, "fermata", input=None, raise_error=False, multitask_strategy="reject"
     )
-    assert "Fermata's own engine" in json.dumps(answer)
+    assert "advanced by Fermata's own engine" in json.dumps(answer)
     after = await client.threads.get_state(dev.thread)
     assert after["checkpoint"] == before["checkpoint"]

@@ -73,9 +73,7 @@ def _neighbours(made: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-async def stories(
-    place: Site, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stories]:
+async def stories(place: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stories]:
     """All four, begun at once; each test waits for its own."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     async with serving(one, settings=place.settings) as served:

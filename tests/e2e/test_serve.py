@@ -1,4 +1,4 @@
-"""From a signed webhook to a finished release, through the real server as anybody would start it."""
+"""From a signed webhook to a finished release, through the server as anybody would start it."""
 
 from __future__ import annotations
 

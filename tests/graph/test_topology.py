@@ -13,6 +13,7 @@ from domain.event import Event, Unhandled
 from domain.state import State, Update, initial
 from graph.blueprint import blueprint
 from graph.drawing import drawing
+from graph.noted import NoLease
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,5 +40,5 @@ def test_the_graph_refuses_to_run_without_a_lease() -> None:
         received_at=datetime(2026, 3, 4, tzinfo=UTC),
         body=Unhandled(what="nothing"),
     )
-    with pytest.raises(PermissionError, match="POST /event"):
+    with pytest.raises(NoLease, match="POST /event"):
         asyncio.run(blueprint().ainvoke(initial(uuid4(), event, "release")))

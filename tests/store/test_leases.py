@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -49,7 +50,7 @@ async def test_a_zombie_can_write_nothing(house: House) -> None:
     await house.robbed(lease)
     verdict = Verdict(kind=VerdictKind.PASS, reason="fine")
     attempt = Attempt(state=EffectState.APPLIED, applied=Applied(summary="done"))
-    writes = {
+    writes: dict[str, Callable[[], Awaitable[object]]] = {
         "claim": lambda: _claim(house, lease, decision),
         "finish": lambda: house.effects.finish(lease, claim.effect_id, attempt),
         "decide": lambda: house.decided(lease),
