@@ -102,8 +102,13 @@ class Ground:
         folder.mkdir(exist_ok=True)
         return folder
 
-    async def program(self, name: str, *command: str, **settings: str) -> Program:
-        """Start `python -m …` with these settings and no others."""
+    async def program(
+        self, name: str, *command: str, talk: bool = False, **settings: str
+    ) -> Program:
+        """Start `python -m …` with these settings and no others.
+
+        With `talk` its stdin and stdout are pipes; otherwise all it says goes to its log.
+        """
         environment = {one: os.environ[one] for one in INHERITED if one in os.environ}
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
@@ -120,8 +125,8 @@ class Ground:
                     "FERMATA_LOG": "warning",
                 }
                 | settings,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
+                stdin=asyncio.subprocess.PIPE if talk else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE if talk else out,
                 stderr=out,
             )
         program = Program(process, log)

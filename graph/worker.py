@@ -141,7 +141,9 @@ class Worker:
 
     async def _beat(self) -> None:
         """Say that this worker lives. When it cannot, others take its runs after the TTL."""
-        while True:
+        me = asyncio.current_task()
+        # Before Python 3.12 a connection pool may swallow the cancellation (asyncio.wait_for).
+        while me is None or not me.cancelling():
             try:
                 await self.engine.leases.heartbeat(self.engine.worker_id)
                 if self.engine.orphans:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from domain.action import GitCommentPr
+from domain.action import GitCommentPr, Notify
 from domain.clock import Clock
 from domain.errors import Permanent
 from domain.event import (
@@ -101,6 +101,9 @@ class Conductor:
         if isinstance(action, GitCommentPr) and not action.body:
             body = self.wording.progress(state)
             step = step.model_copy(update={"action": action.model_copy(update={"body": body})})
+        elif isinstance(action, Notify) and not action.text:
+            words = {"text": self.wording.next_up(state), "links": self.wording.links(state)}
+            step = step.model_copy(update={"action": action.model_copy(update=words)})
         finding = state["finding"]
         if finding is not None and finding.kind == "again" and finding.not_before is not None:
             return Proposal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from domain.action import (
@@ -201,10 +201,18 @@ def release_plan(
                 continue
             if now_running is None:
                 notes.append(f"{key} runs nothing yet: first install, without a canary.")
-            if announce and change.number is not None and environment.canary:
-                steps.append(comment_step(change, f"{key}.announce", f"Say that {key} is next"))
+            if announce and environment.canary:
+                steps += _announce(change, service, key)
             steps += release_steps(service, environment, image, now_running)
     return Plan(change=change, goal="release", steps=tuple(steps), notes=tuple(notes))
+
+
+def _announce(change: Change, service: Service, key: str) -> Iterator[Step]:
+    """Tell the pull request and the owners before an environment that may ask for a person."""
+    if change.number is not None:
+        yield comment_step(change, f"{key}.announce", f"Say that {key} is next")
+    channel = service.owners[0] if service.owners else "releases"
+    yield notify_step(f"{key}.notify", f"{change.title}: {key} is next", "", channel, "info")
 
 
 def comment_step(change: Change, id: str, title: str, body: str = "") -> Step:
@@ -229,7 +237,7 @@ def notify_step(
     severity: Literal["info", "warning", "critical"],
     links: tuple[tuple[str, str], ...] = (),
 ) -> Step:
-    """Tell people through the notification channel."""
+    """Tell people through the notification channel; an empty text is written in its turn."""
     return Step(
         id=id,
         title="Notify: " + title,

@@ -92,6 +92,15 @@ class Wording:
         lines += ["", "Where policy asks for a person: `/approve` or `/reject`, or the run page."]
         return "\n".join([*lines, *self._footer(state["run_id"])])
 
+    def next_up(self, state: State) -> str:
+        """What is about to begin, and how to answer if policy asks."""
+        done = [target.key for target in state["touched"]]
+        first = f"Done so far: {', '.join(done)}. " if done else ""
+        return (
+            f"{first}Where policy asks for a person, the run page has the question; `/approve` and "
+            "`/reject` on the pull request answer it, too."
+        )
+
     def preview(self, change: Change, plan: Plan, rules: Rules, now: datetime) -> str:
         """What a merge would do, which gates it meets, and which approvals would be asked for."""
         lines = ["### If this is merged", ""]

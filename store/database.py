@@ -87,7 +87,7 @@ class Database:
             min_size=min_size,
             max_size=max_size,
             open=False,
-            check=_still_there,
+            check=still_there,
             configure=_configure,
             timeout=GETTING_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
@@ -237,7 +237,7 @@ async def _configure(conn: Connection) -> None:
     await conn.execute(SESSION)
 
 
-async def _still_there(conn: Connection) -> None:
+async def still_there(conn: Connection) -> None:
     """Tell a dead connection without a round trip: an idle socket has nothing to be read.
 
     When the server dies the socket turns readable; only then (or when the server has sent a

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
@@ -183,7 +184,7 @@ class Scene:
                 comment="go on", via="api", at=now,
             )  # fmt: skip
             await self.books.approvals.vote(
-                request.id, vote, request.digest, lambda *told, at=now: judge_vote(*told, at)
+                request.id, vote, request.digest, partial(judge_vote, now=now)
             )
 
     async def until(
@@ -249,7 +250,7 @@ async def open_scene(
     Notifications go to the generic webhook, or to Slack.
     """
     names = list(services)
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     url = await _new_database(server_url)
     catalogue_file = data / "services.yaml"
     catalogue_file.write_text(services_yaml(names), encoding="utf-8")

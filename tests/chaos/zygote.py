@@ -155,6 +155,7 @@ async def work(order: Order) -> None:
         worker.engine = Marked(
             plain.graph, plain.leases, plain.runs, plain.clock, plain.worker_id, plain.probe
         )
+        worker.advance = worker.engine.advance
         loop.add_signal_handler(signal.SIGTERM, worker.stop)
         await worker.run()
 
