@@ -1,7 +1,7 @@
 """Copies of one waiting run, made in SQL: each a change, a thread and a question of its own.
 
-A copy has what the original has, row for row, under ids of its own: event, run, path, decisions,
-the request for approval, and the checkpoint it waits at with all of its channels and its interrupt.
+A copy has what the original has, row for row, under ids of its own: event, run, path, verdicts,
+decisions, the request for approval, and the checkpoint it waits at with all of its channels and its interrupt.
 Earlier checkpoints, which only a replay reads, are left out.
 """
 
@@ -15,7 +15,7 @@ import psycopg
 from bench.ground import BenchError
 
 CHUNK = 10_000
-EMPTY = ("effects", "verdicts", "metric_windows", "locks", "lock_queue", "signals")
+EMPTY = ("effects", "locks", "lock_queue", "signals")
 """A run that has only just asked has no rows there; the copies would have to have them, too."""
 
 MAP = """
@@ -65,6 +65,8 @@ COPIES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         {"run_id": "c.run_id", "run_seq": "(SELECT seq FROM runs WHERE id = c.run_id)"},
     ),
     ("run_path", "s.run_id = %(run)s", {"run_id": "c.run_id"}),
+    ("verdicts", "s.run_id = %(run)s", {"run_id": "c.run_id"}),
+    ("metric_windows", "s.run_id = %(run)s", {"run_id": "c.run_id"}),
     ("approvals", "s.run_id = %(run)s", {"run_id": "c.run_id", "id": OWN_ID}),
     (
         "decisions",

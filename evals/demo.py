@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -154,9 +154,15 @@ def merged(number: int, title: str, version: str) -> dict[str, Any]:
 async def main(settings: Settings, port: int, keep: bool) -> int:
     """Play the stories; 0 when each ended as it should. With `keep`, serve until Ctrl-C."""
     out = Console()
-    data = settings.fermata_data / "demo"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(parents=True)
+    settings.fermata_data.mkdir(parents=True, exist_ok=True)
+    # A folder of its own each time: an earlier demo may still be letting go of its database.
+    with tempfile.TemporaryDirectory(
+        prefix="demo-", dir=settings.fermata_data, ignore_cleanup_errors=True
+    ) as folder:
+        return await _play(settings, Path(folder), port, keep, out)
+
+
+async def _play(settings: Settings, data: Path, port: int, keep: bool, out: Console) -> int:
     isolated = _isolated(settings, data)
     try:
         listening = Listening("127.0.0.1", port)
@@ -175,7 +181,7 @@ async def main(settings: Settings, port: int, keep: bool) -> int:
         "not sent"
     )
     async with server.open_house(isolated, base_url=listening.url, world=world) as house:
-        access, tokens = _access(isolated)
+        access, tokens = _access(isolated, settings.fermata_data)
         async with listening.serving(house.app(access)), server.advancing(house, 20):
             out.print(
                 f"pages: {listening.url}/sign-in?token={access.admin_token}\n",
@@ -283,9 +289,9 @@ def _isolated(settings: Settings, data: Path) -> Settings:
     )
 
 
-def _access(settings: Settings) -> tuple[Access, dict[str, str]]:
-    """The admin of every first start, and the two people of the stories."""
-    access = open_access(settings)
+def _access(settings: Settings, data: Path) -> tuple[Access, dict[str, str]]:
+    """The admin of this machine (so that the command line finds its token), and two people."""
+    access = open_access(settings.model_copy(update={"fermata_data": data}))
     tokens = {"grace": "demo-grace-token", "lin": "demo-lin-token"}
     book: TokenBook = access.gatekeeper.tokens
     book = book.with_token(tokens["grace"], "grace", ("release-manager",))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.cluster.cluster import available
 from tests.e2e.api import Api, Json, assert_every_effect_was_decided, weights
 from tests.e2e.github import merged, sha_of
 from tests.e2e.policies import everyday_policy
-from tests.e2e.real_cluster import FIRST_IMAGE, Site, manifests, site
+from tests.e2e.real_cluster import EXAMPLES, FIRST_IMAGE, Site, manifests, site
 from tests.e2e.served import SECRET, serving, start
 
 RELEASE_SECONDS = 240.0
@@ -45,7 +46,17 @@ spec: {selector: {app: NAME}, ports: [{port: 80}]}
 SERVICES = ("checkout", "basket", "ledger", "search")
 GOOD = sha_of("a good version on a real cluster")
 
-Stories = dict[str, asyncio.Task[Json]]
+
+@dataclass
+class Stories:
+    """Where they are told, and what becomes of each, by service."""
+
+    api: Api
+    told: dict[str, asyncio.Task[Json]]
+
+    async def end_of(self, service: str) -> Json:
+        """The run when it is over."""
+        return await self.told[service]
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +92,13 @@ async def stories(place: Site, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         await served.program.until_said(re.compile(r"metrics\s+real"))
         await served.program.until_said(re.compile(r"queue\s+real\s+Redis"))
         api = served.api
-        told: Stories = {
+        told = {
             "checkout": asyncio.create_task(_release(api, "checkout", GOOD)),
             "basket": asyncio.create_task(_release(api, "basket", "1.1.0-bad")),
             "ledger": asyncio.create_task(_release(api, "ledger", GOOD)),
             "search": asyncio.create_task(_release_with_a_crash(place, two)),
         }
-        yield told
+        yield Stories(api, told)
         for task in told.values():
             task.cancel()
         await asyncio.gather(*told.values(), return_exceptions=True)
@@ -127,7 +138,7 @@ async def _release_with_a_crash(place: Site, data: Path) -> Json:
 
 
 async def test_a_good_version_walks_to_all_the_traffic(place: Site, stories: Stories) -> None:
-    run = await stories["checkout"]
+    run = await stories.end_of("checkout")
     assert run["state"] == "succeeded", run["reason"]
     assert not any(run["simulated"][one] for one in ("database", "queue", "kubernetes", "metrics"))
     assert place.seen["checkout"] == [0, 10, 50, 100, 0]
@@ -141,7 +152,7 @@ async def test_a_good_version_walks_to_all_the_traffic(place: Site, stories: Sto
 
 
 async def test_verdicts_rest_on_what_prometheus_counted(stories: Stories) -> None:
-    run = await stories["checkout"]
+    run = await stories.end_of("checkout")
     checks = {
         one["step_id"].partition(".")[2]: one["verdict"]
         for one in run["verdicts"]
@@ -158,7 +169,7 @@ async def test_verdicts_rest_on_what_prometheus_counted(stories: Stories) -> Non
 async def test_the_objects_say_which_run_and_step_made_them_so(
     place: Site, stories: Stories
 ) -> None:
-    run = await stories["checkout"]
+    run = await stories.end_of("checkout")
     path = r"jsonpath={.metadata.annotations.fermata\.dev/run}"
     for kind in ("deployment", "httproute"):
         assert place.kubectl("-n", "production", "get", kind, "checkout", "-o", path) == run["id"]
@@ -167,7 +178,7 @@ async def test_the_objects_say_which_run_and_step_made_them_so(
 async def test_a_bad_version_goes_back_to_the_last_known_good(
     place: Site, stories: Stories
 ) -> None:
-    run = await stories["basket"]
+    run = await stories.end_of("basket")
     assert run["state"] == "rolled_back", run["reason"]
     assert place.seen["basket"] == [0, 10, 0]
     assert place.image("basket") == FIRST_IMAGE.format("basket")
@@ -180,14 +191,14 @@ async def test_a_bad_version_goes_back_to_the_last_known_good(
 
 
 async def test_what_belongs_to_others_is_left_alone(place: Site, stories: Stories) -> None:
-    run = await stories["ledger"]
+    run = await stories.end_of("ledger")
     assert run["state"] in ("failed", "rolled_back"), run["reason"]
     assert "production/ledger-canary is managed by Helm" in run["reason"]
     assert place.image("ledger-canary") == "ghcr.io/neighbour/ledger-canary:7"
     assert place.image("ledger") == FIRST_IMAGE.format("ledger")
     assert place.weights("ledger") == {"ledger": 100, "ledger-canary": 0}
     assert place.seen["ledger"] == [0]
-    await asyncio.gather(*stories.values())
+    await asyncio.gather(*stories.told.values())
     ours = {
         *SERVICES,
         *(f"{one}-canary" for one in SERVICES if one != "ledger"),
@@ -202,10 +213,27 @@ async def test_what_belongs_to_others_is_left_alone(place: Site, stories: Storie
     assert {"checkout", "checkout-canary", "basket", "basket-canary"} <= written
 
 
+async def test_a_plan_that_cannot_be_made_fails_at_once_and_says_why(
+    place: Site, stories: Stories
+) -> None:
+    await stories.end_of("ledger")
+    await asyncio.to_thread(
+        *(place.kubectl, "-n", "production", "delete", "deployment", "ledger-canary")
+    )
+    odd = NEIGHBOUR.replace("NAME", "ledger-canary").replace("name: ledger,", "name: other,")
+    await asyncio.to_thread(place.cluster.kubectl, "apply", "-f", "-", stdin=odd)
+    payload = merged("acme/ledger", 2, sha_of("nobody can tell what runs there"))
+    run = await stories.api.started("pull_request", payload)
+    over = await stories.api.until_over(run, 30)
+    assert over["state"] == "failed"
+    assert "Deployment production/ledger-canary has no container 'ledger'" in over["reason"]
+    assert "What would help" in over["reason"]
+
+
 async def test_a_worker_killed_in_mid_canary_changes_nothing_but_time(
     place: Site, stories: Stories
 ) -> None:
-    run = await stories["search"]
+    run = await stories.end_of("search")
     assert run["state"] == "succeeded", run["reason"]
     assert place.seen["search"] == [0, 10, 50, 100, 0]
     assert place.image("search") == f"ghcr.io/acme/search:{GOOD}"
@@ -215,6 +243,6 @@ async def test_a_worker_killed_in_mid_canary_changes_nothing_but_time(
 
 def test_the_example_manifests_are_what_the_page_shows() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "real-cluster.md").read_text()
-    for name in ("namespaces.yaml", "rbac.yaml", "checkout.yaml", "services.yaml"):
+    for name in sorted(path.name for path in EXAMPLES.iterdir()):
         assert f"examples/real-cluster/{name}" in page
     assert "checkout" not in manifests("checkout.yaml", "basket")
