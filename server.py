@@ -8,7 +8,7 @@ import dataclasses
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -249,9 +249,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     set_up_logging(settings.fermata_log)
     listening = Listening(host, port)
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(one, stopping.set)
+    on_stop(stopping.set)
     base_url = settings.fermata_url or listening.url
     async with open_house(settings, base_url=base_url) as house:
         access = open_access(settings)
@@ -279,15 +277,30 @@ async def advancing(house: House, workers: int) -> AsyncIterator[None]:
         await task
 
 
+def on_stop(stop: Callable[[], None]) -> None:
+    """Call `stop` on SIGINT or SIGTERM. A second one ends the process at once: it may be killed
+    at any instant anyway."""
+    asked = False
+
+    def signalled() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(130)
+        asked = True
+        stop()
+
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, signalled)
+
+
 async def work(settings: Settings, workers: int) -> int:
     """Advance runs until SIGINT or SIGTERM; the exit code."""
     set_up_logging(settings.fermata_log)
     base_url = settings.fermata_url or "http://127.0.0.1:8321"
     async with open_house(settings, base_url=base_url, host=False) as house:
         worker = await house.worker(workers)
-        loop = asyncio.get_running_loop()
-        for one in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(one, worker.stop)
+        on_stop(worker.stop)
         log.info("worker is ready", backends={b.name: b.mode for b in house.backends})
         await worker.run()
     return 0

@@ -14,9 +14,10 @@ from typing import cast
 
 import structlog
 from rich.console import Console
+from rich.markup import escape
 
 from bench.figures import Section, missed, show, written
-from bench.ground import Ground, ground
+from bench.ground import BenchError, Ground, ground
 
 NAMES = ("events", "engine", "recovery", "waiting")
 Tell = Callable[[str], None]
@@ -24,7 +25,7 @@ Measure = Callable[[Ground, Tell], Awaitable[Section]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; 0 whether or not the targets are met."""
+    """Measure and print; 0 whether or not targets are met, 1 when it could not measure."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=(*NAMES, []), help="which; all when left out")
     chosen: list[str] = parser.parse_args(arguments).names or list(NAMES)
@@ -35,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "PostgreSQL flushes every commit",
         style="dim",
     )
-    sections = [asyncio.run(_one(name, out)) for name in chosen]
+    try:
+        sections = [asyncio.run(_one(name, out)) for name in chosen]
+    except BenchError as error:
+        out.print(f"[red]error:[/red] {escape(str(error))}")
+        return 1
     short = missed(sections)
     for one in short:
         assert one.target is not None

@@ -113,9 +113,10 @@ async def clone(url: str, run_id: UUID, first: int, last: int) -> None:
             async with conn.transaction():
                 for table, which, own in COPIES:
                     await conn.execute(await _copy(conn, table, which, own), chunk)
-        # As the autovacuum would within a minute; at a moment of our choosing.
+        # As autovacuum and checkpointer would within minutes, but before the clock runs.
         for table, _, _ in COPIES:
             await conn.execute(f"VACUUM ANALYZE {table}".encode())
+        await conn.execute("CHECKPOINT")
 
 
 async def _copy(

@@ -26,9 +26,7 @@ class Twin:
     program: Program
 
     @classmethod
-    async def start(
-        cls, ground: Ground, url: str, updates: Sequence[tuple[str, Update]]
-    ) -> Twin:
+    async def start(cls, ground: Ground, url: str, updates: Sequence[tuple[str, Update]]) -> Twin:
         """Start the child and wait until it is ready."""
         kind, blob = strict_serde(checkpointed_types()).dumps_typed(list(updates))
         path = ground.folder / f"updates.{kind}"

@@ -79,9 +79,7 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
         await bare.close()
 
 
-async def _measure(
-    door: _Door, bare: Database, token: str, tell: Callable[[str], None]
-) -> Section:
+async def _measure(door: _Door, bare: Database, token: str, tell: Callable[[str], None]) -> Section:
     began = time.perf_counter()
     run = uuid4().hex[:8]
 

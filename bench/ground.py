@@ -59,7 +59,9 @@ class Program:
             if found := wanted.search(said):
                 return found[found.lastindex or 0]
             if self.process.returncode is not None or time.monotonic() > deadline:
-                raise BenchError(f"{self.log.stem} did not come up; its output ends:\n{said[-2000:]}")
+                raise BenchError(
+                    f"{self.log.stem} did not come up; its output ends:\n{said[-2000:]}"
+                )
             await asyncio.sleep(0.02)
 
     async def kill(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import tempfile
 import time
 from dataclasses import dataclass
@@ -173,8 +172,7 @@ async def _play(settings: Settings, data: Path, port: int, keep: bool, out: Cons
     clock = WorldClock(OPENING, SPEED)
     world = SimulatedWorld(catalogue, data, clock=clock, persist=False)
     stopping = asyncio.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(one, stopping.set)
+    server.on_stop(stopping.set)
     out.print(
         "[bold]Fermata demo[/bold]  everything outside is [yellow]simulated[/yellow]: an "
         f"emulated Kubernetes, made-up traffic, a clock at {SPEED:g}x; comments are rendered, "

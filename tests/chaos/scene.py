@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,7 +26,7 @@ from domain.intake import StartRun
 from evals.simulated import SimulatedWorld
 from evals.world.clock import WorldClock
 from evals.world.faults import FaultRule
-from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
+from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE
 from evals.world.kube.store import Change
 from evals.world.world import World
 from policy.votes import judge_vote
@@ -46,7 +44,6 @@ SPEED = 40.0
 """Simulated seconds a real second: a bake of 20 s takes half a second."""
 LEASE_SECONDS = 0.5
 FIRST = "1.0.0"
-NUMBER = 7
 WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
 
@@ -91,7 +88,7 @@ class Journal:
     """What was changed in the cluster on purpose: each new spec of each watched object, once."""
 
     entries: list[tuple[str, str, str]] = field(default_factory=list)
-    """(object's kind and name, step that changed it, digest of the new spec)."""
+    """(run, object's kind and name, step that changed it)."""
 
     def note(self, change: Change) -> None:
         """Called by the cluster's store inside every write."""
@@ -101,17 +98,16 @@ class Journal:
         if change.object["spec"] == before:
             return
         meta = change.object["metadata"]
-        step = (meta.get("annotations") or {}).get("fermata.dev/step", "")
-        spec = hashlib.sha256(json.dumps(change.object["spec"], sort_keys=True).encode())
-        self.entries.append((f"{change.kind.kind}/{meta['name']}", step, spec.hexdigest()[:12]))
+        notes = meta.get("annotations") or {}
+        run, step = notes.get("fermata.dev/run", ""), notes.get("fermata.dev/step", "")
+        self.entries.append((run, f"{change.kind.kind}/{meta['name']}", step))
 
-    def of(self, service: str) -> list[tuple[str, str]]:
-        """(object, step) of every change to a service's objects, in order, the service unnamed."""
-        names = {service, f"{service}-canary"}
+    def of(self, run_id: UUID, service: str) -> list[tuple[str, str]]:
+        """(object, step) of every change that a run made, in order, the service unnamed."""
         return [
             (what.replace(service, "*"), step.replace(service, "*"))
-            for what, step, _ in self.entries
-            if what.partition("/")[2] in names
+            for run, what, step in self.entries
+            if run == str(run_id)
         ]
 
 
@@ -150,10 +146,13 @@ class Scene:
         return file.read_text(encoding="utf-8")[-6000:] if file.exists() else ""
 
     async def release(self, service: str, version: str) -> UUID:
-        """A merged pull request asks for a release; its run."""
+        """A merged pull request of its own asks for a release; its run."""
         now, repo = self.simulated.clock.now(), f"acme/{service}"
+        pulls = self.github.repos[repo].pulls
+        number = len(pulls) + 1
+        pulls[number] = Pull(files=[("src/app.py", None)])
         body = PullRequestChanged(
-            action="closed", merged=True, repo=repo, number=NUMBER, title=f"Change {service}",
+            action="closed", merged=True, repo=repo, number=number, title=f"Change {service}",
             author=Actor(login="ada"), head_sha=f"{version}-head", head_ref="change",
             base_sha="base", base_ref="main", default_branch="main", merge_sha=version,
         )  # fmt: skip
@@ -163,7 +162,7 @@ class Scene:
         )  # fmt: skip
         start = StartRun(
             change_key=f"release:{repo}@{version}", title=body.title, goal="release",
-            author=body.author, repo=repo, number=NUMBER, sha=version,
+            author=body.author, repo=repo, number=number, sha=version,
         )  # fmt: skip
         receipt = await self.books.events.accept(event, [start], b"{}")
         assert receipt.run_id is not None
@@ -219,21 +218,25 @@ class Scene:
             assert time.monotonic() < deadline, "the lease of a dead worker does not run out"
             await asyncio.sleep(0.02)
 
-    async def rows(self) -> dict[str, int]:
-        """How many rows each table of the engine has."""
+    async def digests(self) -> dict[str, str]:
+        """A digest of all rows of each table that a run is kept in."""
         tables = (
-            "decisions", "effects", "verdicts", "checkpoints", "checkpoint_writes", "run_path",
-            "releases", "approvals", "signals", "locks",
+            "runs", "decisions", "effects", "verdicts", "metric_windows", "run_path", "releases",
+            "approvals", "votes", "signals", "locks", "lock_queue", "checkpoints",
+            "checkpoint_blobs", "checkpoint_writes",
         )  # fmt: skip
-        counted = " UNION ALL ".join(f"SELECT '{one}', count(*) FROM {one}" for one in tables)
-        return {name: int(count) for name, count in await self.books.database.rows(counted)}
+        each = " UNION ALL ".join(
+            f"SELECT '{one}', md5(coalesce(string_agg(t::text, '' ORDER BY t::text), ''))"
+            f" FROM {one} t"
+            for one in tables
+        )
+        return {name: str(digest) for name, digest in await self.books.database.rows(each)}
 
-    def spec(self, kind: Kind, name: str) -> dict[str, object]:
-        """Spec of an object in production."""
-        found = self.world.store.get(kind, "prod", name)
-        assert found is not None, f"no {kind.kind} {name}"
-        spec: dict[str, object] = found["spec"]
-        return spec
+    def image(self, name: str) -> str:
+        """What a Deployment in production runs."""
+        found = self.world.store.get(DEPLOYMENT, "prod", name)
+        assert found is not None
+        return str(found["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
 @contextlib.asynccontextmanager
@@ -257,9 +260,7 @@ async def open_scene(
     catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(GitHubServer())
-        for name in names:
-            pull = Pull(files=[("src/app.py", None)])
-            github.repos[f"acme/{name}"] = Repo(pulls={NUMBER: pull})
+        github.repos.update({f"acme/{name}": Repo() for name in names})
         sink = await stack.enter_async_context(Sink())
         clock = WorldClock(datetime(2026, 3, 4, 10, 0, tzinfo=UTC), SPEED)
         simulated = SimulatedWorld(catalogue, data, clock=clock, persist=False)

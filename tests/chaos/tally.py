@@ -10,7 +10,7 @@ from domain.effect import EffectState
 from domain.run import RunState
 from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE
 from store.records import RunDetail
-from tests.chaos.scene import FIRST, NUMBER, Scene
+from tests.chaos.scene import FIRST, Scene
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,21 @@ class Traces:
 
 def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
     """Gather the traces of a finished run."""
-    path = f"/repos/acme/{service}/"
-    pull = scene.github.repos[f"acme/{service}"].pulls[NUMBER]
+    number = detail.run.number
+    assert number is not None
+    repo = f"/repos/acme/{service}/issues"
+    comments = scene.github.repos[f"acme/{service}"].pulls[number].comments
     return Traces(
         state=detail.run.state,
         effects=tuple(
             (one.step_id.replace(service, "*"), one.state.value) for one in detail.effects
         ),
-        cluster=tuple(scene.journal.of(service)),
-        comments=len(pull.comments),
-        posted=len(scene.github.requests("POST", path)),
-        patched=len(scene.github.requests("PATCH", path)),
+        cluster=tuple(scene.journal.of(detail.run.id, service)),
+        comments=len(comments),
+        posted=len(scene.github.requests("POST", f"^{repo}/{number}/comments$")),
+        patched=sum(
+            len(scene.github.requests("PATCH", f"^{repo}/comments/{one.id}$")) for one in comments
+        ),
     )
 
 
@@ -54,9 +58,12 @@ class Findings:
 
 
 async def examine(
-    scene: Scene, detail: RunDetail, service: str, version: str, expected: Traces
+    scene: Scene, detail: RunDetail, service: str, image: str, expected: Traces
 ) -> Findings:
-    """Hold a finished run against an undisturbed one, and the cluster against its end state."""
+    """Hold a finished run against an undisturbed one, and the cluster against its end state.
+
+    `image`: the version that stable is to run now.
+    """
     found = Findings()
     seen = traces(scene, detail, service)
     for name in ("effects", "cluster"):
@@ -71,7 +78,7 @@ async def examine(
             found.lost.append(f"{name}: {was} instead of {ought}")
     if seen.state is not expected.state:
         found.wrong.append(f"ended {seen.state} instead of {expected.state}: {detail.run.reason}")
-    found.wrong += _end_state(scene, service, version, expected.state)
+    found.wrong += _end_state(scene, service, image)
     found.wrong += _law_two(detail)
     found.lost += await _rows(scene, detail)
     _told(scene, detail, found)
@@ -99,8 +106,8 @@ def _told(scene: Scene, detail: RunDetail, found: Findings) -> None:
         found.lost.append("nobody was notified")
 
 
-def _end_state(scene: Scene, service: str, version: str, state: RunState) -> list[str]:
-    image = f"ghcr.io/acme/{service}:{version if state is RunState.SUCCEEDED else FIRST}"
+def _end_state(scene: Scene, service: str, version: str) -> list[str]:
+    image = f"ghcr.io/acme/{service}:{version}"
     stable, canary = (
         scene.world.store.get(DEPLOYMENT, "prod", name) for name in (service, f"{service}-canary")
     )
@@ -181,12 +188,18 @@ class Tally:
         scene: Scene,
         detail: RunDetail,
         service: str,
-        version: str,
         expected: Traces,
+        *,
+        before: str = FIRST,
         points: int = 1,
     ) -> None:
-        """Examine a run that was killed at so many points, count, and fail if anything is wrong."""
-        found = await examine(scene, detail, service, version, expected)
+        """Examine a run that was killed at so many points, count, and fail if anything is wrong.
+
+        `before`: the version that ran before it.
+        """
+        gone_on = expected.state is RunState.SUCCEEDED
+        image = (detail.run.sha or "") if gone_on else before
+        found = await examine(scene, detail, service, image, expected)
         self.points += points
         self.lost += len(found.lost)
         self.doubled += len(found.doubled)

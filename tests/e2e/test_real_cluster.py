@@ -218,7 +218,7 @@ async def test_a_plan_that_cannot_be_made_fails_at_once_and_says_why(
 ) -> None:
     await stories.end_of("ledger")
     await asyncio.to_thread(
-        *(place.kubectl, "-n", "production", "delete", "deployment", "ledger-canary")
+        place.kubectl, "-n", "production", "delete", "deployment", "ledger-canary"
     )
     odd = NEIGHBOUR.replace("NAME", "ledger-canary").replace("name: ledger,", "name: other,")
     await asyncio.to_thread(place.cluster.kubectl, "apply", "-f", "-", stdin=odd)

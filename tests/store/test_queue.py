@@ -152,3 +152,31 @@ async def test_hints_come_again_after_the_server_was_killed(data: Path) -> None:
     await hints.close()
     await db.close()
     server.stop()
+
+
+async def test_it_stops_when_it_is_told_to(hints: Hints) -> None:
+    """Also in the middle of things, every time: a worker that hangs here never shuts down."""
+    for _ in range(8):
+        heard = Heard()
+        worker = asyncio.create_task(hints.run_worker(heard, concurrency=4))
+        one = uuid4()
+        async with asyncio.timeout(30):
+            while one not in heard.runs:
+                await hints.enqueue(one)
+                await asyncio.sleep(0.05)
+            worker.cancel()
+            await asyncio.wait({worker})
+        assert worker.cancelled()
+
+
+async def test_many_hints_at_once_travel_together(hints: Hints) -> None:
+    runs = [uuid4() for _ in range(300)]
+    assert all(await asyncio.gather(*(hints.enqueue(run) for run in runs * 2)))
+    assert await hints.waiting() < 20
+    heard = Heard()
+    worker = asyncio.create_task(hints.run_worker(heard, concurrency=4))
+    for run in runs:
+        await heard.wait_for(run)
+    worker.cancel()
+    await asyncio.wait({worker})
+    assert sorted(heard.runs) == sorted(runs)

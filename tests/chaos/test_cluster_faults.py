@@ -1,0 +1,140 @@
+"""Kubernetes answers with an error, hangs, or cuts the connection before or after applying.
+
+All cases run side by side, each on a service of its own; each test then looks at its own run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from domain.run import RunState
+from evals.world.faults import FaultRule
+from store.records import RunDetail
+from tests.chaos.scene import Scene, open_scene
+from tests.chaos.tally import Traces, examine
+from tests.chaos.test_crash_points import GOOD, WARM, undisturbed
+from tests.chaos.workers import Zygote
+
+CANARY = r"/deployments/{}-canary(\?|$)"
+ROUTE = r"/httproutes/{}(\?|$)"
+STABLE = r"/deployments/{}(\?|$)"
+HANG_SECONDS = 12.0
+"""Longer than a request is waited for (10 s), and then the request is carried out all the same."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, how the run is to end in spite of it, and what its page has to say of it.
+
+    `path` is a template over the service's name.
+    """
+
+    name: str
+    path: str
+    method: str
+    says: str
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    count: int = 1
+    hang: float = 0.0
+    cut: str = ""
+    goes_on: bool = True
+
+    def rule(self, service: str) -> FaultRule:
+        """The rule that makes it happen to a service."""
+        return FaultRule(
+            path=self.path.format(service),
+            method=self.method,
+            count=self.count,
+            status=self.status,
+            headers=dict(self.headers),
+            hang=self.hang,
+            cut=self.cut or None,  # type: ignore[arg-type]
+        )
+
+
+AFTER_ONE = (("Retry-After", "1"),)
+CASES = (
+    Case("write-401", CANARY, "PATCH", "does not know our credentials", 401, goes_on=False),
+    Case("write-403", CANARY, "PATCH", "(403)", 403, goes_on=False),
+    Case("write-404", CANARY, "PATCH", "(404)", 404, goes_on=False),
+    Case("write-422", ROUTE, "PATCH", "(422)", 422, goes_on=False),
+    Case("read-401", CANARY, "GET", "does not know our credentials", 401, goes_on=False),
+    Case("read-403", CANARY, "GET", "(403)", 403, goes_on=False),
+    Case("write-409-once", CANARY, "PATCH", "", 409),
+    Case("write-409-often", ROUTE, "PATCH", "injected fault", 409, count=6),
+    Case("write-429", CANARY, "PATCH", "(429)", 429, AFTER_ONE),
+    Case("read-429", CANARY, "GET", "(429)", 429, AFTER_ONE, count=3),
+    Case("write-500", ROUTE, "PATCH", "(500)", 500),
+    Case("read-500", STABLE, "GET", "(500)", 500, count=3),
+    Case("write-503", STABLE, "PATCH", "(503)", 503, AFTER_ONE),
+    Case("write-hangs", CANARY, "PATCH", "no answer within 10 s", hang=HANG_SECONDS),
+    Case("read-hangs", ROUTE, "GET", "no answer within 10 s", hang=HANG_SECONDS),
+    Case("write-cut-before", CANARY, "PATCH", "connection was lost", cut="before"),
+    Case("write-cut-after", CANARY, "PATCH", "connection was lost", cut="after"),
+    Case("route-cut-after", ROUTE, "PATCH", "connection was lost", cut="after"),
+    Case("stable-cut-after", STABLE, "PATCH", "connection was lost", cut="after"),
+    Case("read-cut", CANARY, "GET", "connection was lost", cut="before", count=3),
+)
+
+
+@dataclass
+class Played:
+    """All cases, played."""
+
+    scene: Scene
+    details: dict[str, RunDetail]
+    rules: dict[str, FaultRule]
+    expected: Traces
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def played(
+    postgres_url: str, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Played]:
+    """Play every case: a first release undisturbed, then one with its fault."""
+    data: Path = tmp_path_factory.mktemp("faults") / "scene"
+    names = ["calm", *(case.name for case in CASES)]
+    async with open_scene(postgres_url, data, names) as scene:
+        worker = await zygote.start(scene.order())
+        for run_id in [await scene.release(name, WARM) for name in names]:
+            await scene.ended(run_id)
+        worker.send(signal.SIGTERM)
+        assert await worker.gone() == 0, scene.log()
+        expected, _ = await undisturbed(scene, zygote, "calm", GOOD)
+        rules = {case.name: case.rule(case.name) for case in CASES}
+        scene.world.faults.rules[:0] = rules.values()
+        worker = await zygote.start(scene.order())
+        runs = {case.name: await scene.release(case.name, GOOD) for case in CASES}
+        details = {name: await scene.ended(run_id, 90) for name, run_id in runs.items()}
+        # A write that hung is carried out late; it must not undo what came after.
+        while any(rule.hang and not rule.hits for rule in rules.values()):
+            await asyncio.sleep(0.1)
+        worker.send(signal.SIGTERM)
+        assert await worker.gone() == 0, scene.log()
+        yield Played(scene, details, rules, expected)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_cluster_fault_is_survived_and_told(played: Played, case: Case) -> None:
+    detail = played.details[case.name]
+    assert played.rules[case.name].hits == case.count
+    said = [one.decision.reason for one in detail.decisions]
+    said += [one.error for one in detail.effects]
+    said.append(detail.run.reason)
+    assert any(case.says in one for one in said), said
+    if case.goes_on:
+        found = await examine(played.scene, detail, case.name, GOOD, played.expected)
+        assert not found, found
+    else:
+        assert detail.run.state is RunState.ROLLED_BACK, detail.run.reason
+        assert case.says in detail.run.reason
+        stable = played.scene.image(case.name)
+        assert stable == f"ghcr.io/acme/{case.name}:{WARM}"
