@@ -1,8 +1,8 @@
 """Copies of one waiting run, made in SQL: each a change, a thread and a question of its own.
 
 A copy has what the original has, row for row, under ids of its own: event, run, path, verdicts,
-decisions, the request for approval, and the checkpoint it waits at with all of its channels and its interrupt.
-Earlier checkpoints, which only a replay reads, are left out.
+decisions, the request for approval, and the checkpoint it waits at, with its channels and its
+interrupt. Earlier checkpoints, which only a replay reads, are left out.
 """
 
 from __future__ import annotations

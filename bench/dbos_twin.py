@@ -72,11 +72,11 @@ def main(url: str, path: Path) -> None:
         }
     )
 
-    @DBOS.step()  # type: ignore[untyped-decorator]
+    @DBOS.step()
     async def step(index: int) -> Any:
         return updates[index][1]
 
-    @DBOS.workflow()  # type: ignore[untyped-decorator]
+    @DBOS.workflow()
     async def run(goal: str) -> None:
         for index in range(len(updates)):
             await step(index)

@@ -66,8 +66,7 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
     server = await ground.program(
         "events-server",
         *("cli", "serve", "--workers", "0", "--port", "0"),
-        DATABASE_URL=url,
-        FERMATA_DATA=str(data),
+        settings={"DATABASE_URL": url, "FERMATA_DATA": str(data)},
     )
     address = urlsplit(await server.until_said(LISTENS))
     token = (data / "admin-token").read_text().strip()

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +105,11 @@ class Ground:
         return folder
 
     async def program(
-        self, name: str, *command: str, talk: bool = False, **settings: str
+        self,
+        name: str,
+        *command: str,
+        settings: Mapping[str, str] | None = None,
+        talk: bool = False,
     ) -> Program:
         """Start `python -m …` with these settings and no others.
 
@@ -126,7 +130,7 @@ class Ground:
                     "FERMATA_SERVICES": str(ROOT / "services.yaml"),
                     "FERMATA_LOG": "warning",
                 }
-                | settings,
+                | dict(settings or {}),
                 stdin=asyncio.subprocess.PIPE if talk else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if talk else out,
                 stderr=out,
@@ -168,7 +172,7 @@ class Ground:
 
 @contextlib.asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
-    """A fresh ground: PostgreSQL of its own, flushing every commit to disk as it does by default."""
+    """A fresh ground: PostgreSQL of its own, which flushes every commit to disk."""
     folder = Path(tempfile.mkdtemp(prefix="fermata-bench-"))
     try:
         postgres = await asyncio.to_thread(embedded.start, folder)

@@ -22,6 +22,7 @@ from bench.figures import Figure, Section, Target
 from bench.ground import LISTENS, READY, BenchError, Ground, Program
 from store.books import Books
 from store.database import Database
+from store.records import RunDetail
 
 ROUNDS = 5
 LONGEST_SECONDS = 30.0
@@ -90,7 +91,7 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
             "FERMATA_LOG": "info",
         }
         server = await ground.program(
-            "recovery-server", "cli", "serve", "--workers", "0", "--port", "0", **settings
+            "recovery-server", "cli", "serve", "--workers", "0", "--port", "0", settings=settings
         )
         address = await server.until_said(LISTENS)
         token = (data / "admin-token").read_text().strip()
@@ -99,7 +100,7 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
 
         async def another_worker() -> None:
             name = f"recovery-worker-{uuid4().hex[:6]}"
-            worker = await ground.program(name, "cli", "worker", **settings)
+            worker = await ground.program(name, "cli", "worker", settings=settings)
             await worker.until_said(READY)
             workers[str(worker.pid)] = worker
 
@@ -142,18 +143,24 @@ async def _round(
     again, at = await receiver.next()
     if again != key:
         raise BenchError("another message arrived than the one that was to be repeated")
-    async with asyncio.timeout(LONGEST_SECONDS):
-        while (run := await books.runs.get(run_id)) is None or not run.state.is_final:
-            await asyncio.sleep(POLL_SECONDS)
-    detail = await books.queries.run_detail(run_id)
-    assert detail is not None
+    detail = await _ended(books, run_id)
     # Once planned, once ruled on, one effect: it went on, it did not begin anew.
-    if (len(detail.decisions), len(detail.effects), run.state.value) != (1, 1, "succeeded"):
+    if (len(detail.decisions), len(detail.effects), detail.run.state.value) != (1, 1, "succeeded"):
         raise BenchError(
             f"the run did not go on from its checkpoint: {len(detail.decisions)} decisions, "
-            f"{len(detail.effects)} effects, {run.state.value}"
+            f"{len(detail.effects)} effects, {detail.run.state.value}"
         )
     return at - killed
+
+
+async def _ended(books: Books, run_id: UUID) -> RunDetail:
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
+        detail = await books.queries.run_detail(run_id)
+        if detail is not None and detail.run.state.is_final:
+            return detail
+        await asyncio.sleep(POLL_SECONDS)
+    raise BenchError("the run that was taken over did not come to its end")
 
 
 def _alert() -> dict[str, object]:

@@ -1,10 +1,10 @@
 """(d) A hundred thousand waiting runs: what one of them costs when it is resumed, and in memory.
 
 One real run waits for an approval; its copies (`bench/clones.py`) do, too. A worker process is
-started, and a sample of them is told something, evenly spread. Half of them are put on hold: resumed
-from the checkpoint, ruled on, put to sleep again. Half are rejected: resumed, ruled on, notified
-about, reported, ended. The clock is the database's: from the signal's row to the row that puts the
-run down.
+started, and a sample of them is told something, evenly spread. Half of them are put on hold:
+resumed from the checkpoint, ruled on, put to sleep again. Half are rejected: resumed, ruled on,
+notified about, reported, ended. The clock is the database's: from the signal's row to the row that
+puts the run down.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from psycopg.rows import TupleRow
 
 from bench.clones import clone
@@ -153,9 +153,7 @@ async def _worker(ground: Ground, url: str, data: Path) -> Program:
     worker = await ground.program(
         f"waiting-worker-{uuid4().hex[:6]}",
         *("cli", "worker", "--workers", CONCURRENCY),
-        DATABASE_URL=url,
-        FERMATA_DATA=str(data),
-        FERMATA_LOG="info",
+        settings={"DATABASE_URL": url, "FERMATA_DATA": str(data), "FERMATA_LOG": "info"},
     )
     await worker.until_said(READY)
     return worker
@@ -186,8 +184,9 @@ async def _wake(house: House, chosen: Sequence[TupleRow]) -> dict[str, list[floa
 
 async def _hold(house: House, run_id: UUID) -> None:
     """What `/hold` comes to once it is understood."""
-    signals = Signals(house.books.database, house.hints.enqueue)
+    signals = Signals(house.books.database)
     await signals.send(run_id, "hold", {"author": "grace", "authorised": True})
+    await house.hints.enqueue(run_id)
 
 
 async def _reject(house: House, approval_id: UUID, digest: str) -> None:

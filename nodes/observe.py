@@ -19,7 +19,7 @@ from domain.clock import Clock
 from domain.effect import Attempt, EffectState
 from domain.errors import Permanent, Temporary
 from domain.service import Catalogue
-from domain.state import Finding, Progress, State, Update, current_step
+from domain.state import Finding, Progress, State, Update, baseline_of, current_step
 from domain.verdict import VerdictKind
 from domain.workload import WorkloadState
 from nodes.passage import PassageRuntime
@@ -161,17 +161,25 @@ class Observe:
     async def _passed(
         self, state: State, runtime: PassageRuntime, check: MetricsCheck, finding: Finding
     ) -> Update:
-        """A passed post check makes the version the target's last known good."""
+        """A passed post check makes the new version the target's last known good, a passed check
+        before the change the version that was running: a way back exists from the first run on."""
         plan = state["plan"]
-        if check.phase == "post" and plan is not None and state["mode"] == "forward":
-            image = _image_of(state, check)
+        proven = finding.verdict is not None and finding.verdict.kind is VerdictKind.PASS
+        if plan is not None and state["mode"] == "forward" and check.phase != "canary":
+            image = (
+                _image_of(state, check)
+                if check.phase == "post"
+                else baseline_of(state, check.target.key)
+                if proven
+                else None
+            )
             if image is not None:
                 await self.releases.record(
                     runtime.context.lease,
                     service=check.target.service,
                     environment=check.target.environment,
                     image=image,
-                    sha=plan.change.sha,
+                    sha=plan.change.sha if check.phase == "post" else None,
                     status="good",
                     reason=finding.reason,
                 )

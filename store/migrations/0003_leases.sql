@@ -128,7 +128,7 @@ DECLARE
     v_since timestamptz;
     v_called integer;
 BEGIN
-    PERFORM 1;
+    PERFORM fermata_lock_key(p_key);
     PERFORM fermata_hold(p_run, p_fence);
     SELECT l.run_id, l.since INTO v_holder, v_since
     FROM locks l JOIN runs r ON r.id = l.run_id
@@ -162,7 +162,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_run uuid;
 BEGIN
-    PERFORM 1;
+    PERFORM fermata_lock_key(p_key);
     DELETE FROM locks WHERE key = p_key RETURNING run_id INTO v_run;
     IF FOUND THEN
         INSERT INTO lock_removals (key, run_id, principal, reason)

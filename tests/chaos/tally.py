@@ -23,6 +23,8 @@ class Traces:
     comments: int
     posted: int
     patched: int
+    told: int
+    """Different notifications that arrived."""
 
 
 def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
@@ -42,7 +44,17 @@ def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
         patched=sum(
             len(scene.github.requests("PATCH", f"^{repo}/comments/{one.id}$")) for one in comments
         ),
+        told=len(set(notices(scene, detail))),
     )
+
+
+def notices(scene: Scene, detail: RunDetail) -> list[str]:
+    """Keys of the notifications about a run, one a delivery."""
+    return [
+        one.headers["Idempotency-Key"]
+        for one in scene.sink.requests("POST")
+        if str(detail.run.id) in str(one.body)
+    ]
 
 
 @dataclass
@@ -81,29 +93,29 @@ async def examine(
     found.wrong += _end_state(scene, service, image)
     found.wrong += _law_two(detail)
     found.lost += await _rows(scene, detail)
-    _told(scene, detail, found)
+    _told(scene, detail, expected, found)
     return found
 
 
-def _told(scene: Scene, detail: RunDetail, found: Findings) -> None:
-    """One notification of each run.
+def _told(scene: Scene, detail: RunDetail, expected: Traces, found: Findings) -> None:
+    """Each notification arrived.
 
-    The generic webhook may get it again after a crash, under the same key: its receiver can tell.
-    Slack cannot, so it never gets it twice; one that may not have come through says so in the
+    The generic webhook may get one again after a crash, under the same key: its receiver can tell.
+    Slack cannot, so it never gets one twice; one that may not have come through says so in the
     ledger, and with that on the run's page.
     """
-    about = [one for one in scene.sink.requests("POST") if str(detail.run.id) in str(one.body)]
-    keys = {one.headers.get("Idempotency-Key", "") for one in about}
-    if len(keys) > 1:
-        found.doubled.append(f"notifications: {len(keys)} different ones")
+    arrived = notices(scene, detail)
+    missing = expected.told - len(set(arrived))
+    if missing < 0:
+        found.doubled.append(f"notifications: {-missing} too many")
     if scene.tells_slack:
-        unsure = any(one.result and one.result.data.get("unconfirmed") for one in detail.effects)
-        if len(about) > 1:
-            found.doubled.append(f"Slack was told {len(about)} times")
-        if not about and not unsure:
-            found.lost.append("Slack was told nothing, and the ledger does not say so")
-    elif not keys:
-        found.lost.append("nobody was notified")
+        if len(arrived) > len(set(arrived)):
+            found.doubled.append("Slack was told the same twice")
+        missing -= sum(
+            bool(one.result and one.result.data.get("unconfirmed")) for one in detail.effects
+        )
+    if missing > 0:
+        found.lost.append(f"notifications: {missing}, and the ledger does not say so")
 
 
 def _end_state(scene: Scene, service: str, version: str) -> list[str]:

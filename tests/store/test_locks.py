@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 from domain.run import RunState
@@ -146,3 +146,26 @@ async def test_two_runs_that_wait_for_each_other_s_locks_can_both_end(house: Hou
         await house.locks.acquire(one, there)
         await house.locks.acquire(two, here)
         await asyncio.gather(end(house, one), end(house, two))
+
+
+async def test_whatever_changes_a_lock_waits_for_whoever_is_changing_it(house: House) -> None:
+    """Otherwise an end could miss a newcomer that is just standing in line, who then sleeps on."""
+    key = f"shop/{uuid4().hex[:6]}"
+    first, second = [await house.leased() for _ in range(2)]
+    await house.locks.acquire(first, key)
+    changes: dict[str, Callable[[], Awaitable[object]]] = {
+        "stand in line": lambda: house.locks.acquire(second, key),
+        "take away": lambda: house.locks.unlock(key, "ada", "stuck"),
+        "stand in line again": lambda: house.locks.acquire(first, key),
+        "end": lambda: end(house, first),
+    }
+    waited = []
+    for name, change in changes.items():
+        async with house.db.transaction() as conn:
+            await conn.execute("SELECT fermata_lock_key(%s)", (key,))
+            doing = asyncio.ensure_future(change())
+            done, _ = await asyncio.wait({doing}, timeout=0.3)
+            if not done:
+                waited.append(name)
+        await doing
+    assert waited == list(changes)
