@@ -89,8 +89,8 @@ class Outcome(Frozen):
 
 class State(TypedDict):
     """Channels of the graph. `steps` is the list being worked on: the plan's own, then, after a
-    breach, the way back, and last the closing words. Sequences come back from a checkpoint as lists:
-    msgpack knows no tuples."""
+    breach, the way back, and last the closing words. Sequences come back from a checkpoint as
+    lists: msgpack knows no tuples."""
 
     run_id: str
     event: Event

@@ -94,7 +94,17 @@ class Hints:
                     dequeue_timeout=5.0,
                     timers={"schedule": 5, "sweep": 60, "abort": 30, "worker_info": 30},
                 )
-                await _until_it_breaks(worker)
+                started = asyncio.create_task(worker.start(), name="fermata-saq")
+                try:
+                    await asyncio.shield(started)
+                except BROKEN as error:
+                    log.warning("queue broke off; the sweeper goes on", error=str(error))
+                finally:
+                    await _ended(started)
+            # Connecting may lose a cancellation that comes in the middle of a database call.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(RESTART_SECONDS)
 
     async def healthy(self) -> bool:
@@ -172,21 +182,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=END_SECONDS)
     if task.done() and not task.cancelled() and (error := task.exception()) is not None:
         log.info("queue was gone before its worker had ended", error=str(error))
-
-
-async def _until_it_breaks(worker: _Worker) -> None:
-    """Run saq's worker in a task of its own: it would swallow our cancellation."""
-    running = asyncio.create_task(worker.start(), name="fermata-saq")
-    try:
-        await asyncio.wait({running})
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
-    error = None if running.cancelled() else running.exception()
-    if isinstance(error, BROKEN):
-        log.warning("queue broke off; the sweeper goes on", error=str(error))
-    elif error is not None:
-        raise error
 
 
 def _postgres(url: str, max_size: int) -> Queue:

@@ -5,10 +5,13 @@ All cases run side by side, each on a service of its own; each test then looks a
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -28,6 +31,9 @@ HANG_SECONDS = 12.0
 """Longer than a request is waited for (10 s), and then the request is carried out all the same."""
 
 
+LONGEST_SECONDS = 120.0
+
+
 @dataclass(frozen=True)
 class Case:
     """A fault, how the run is to end in spite of it, and what its page has to say of it.
@@ -44,7 +50,7 @@ class Case:
     count: int = 1
     hang: float = 0.0
     cut: str = ""
-    goes_on: bool = True
+    ends: RunState = RunState.SUCCEEDED
 
     def rule(self, service: str) -> FaultRule:
         """The rule that makes it happen to a service."""
@@ -59,14 +65,15 @@ class Case:
         )
 
 
+BACK = RunState.ROLLED_BACK
 AFTER_ONE = (("Retry-After", "1"),)
 CASES = (
-    Case("write-401", CANARY, "PATCH", "does not know our credentials", 401, goes_on=False),
-    Case("write-403", CANARY, "PATCH", "(403)", 403, goes_on=False),
-    Case("write-404", CANARY, "PATCH", "(404)", 404, goes_on=False),
-    Case("write-422", ROUTE, "PATCH", "(422)", 422, goes_on=False),
-    Case("read-401", CANARY, "GET", "does not know our credentials", 401, goes_on=False),
-    Case("read-403", CANARY, "GET", "(403)", 403, goes_on=False),
+    Case("write-401", CANARY, "PATCH", "does not know our credentials", 401, ends=BACK),
+    Case("write-403", CANARY, "PATCH", "(403)", 403, ends=BACK),
+    Case("write-404", CANARY, "PATCH", "(404)", 404, ends=BACK),
+    Case("write-422", ROUTE, "PATCH", "(422)", 422, ends=BACK),
+    Case("read-401", CANARY, "GET", "does not know our credentials", 401, ends=RunState.FAILED),
+    Case("read-403", CANARY, "GET", "(403)", 403, ends=RunState.FAILED),
     Case("write-409-once", CANARY, "PATCH", "", 409),
     Case("write-409-often", ROUTE, "PATCH", "injected fault", 409, count=6),
     Case("write-429", CANARY, "PATCH", "(429)", 429, AFTER_ONE),
@@ -90,6 +97,8 @@ class Played:
 
     scene: Scene
     details: dict[str, RunDetail]
+    reasons: dict[str, set[str]]
+    """What the page of each run gave as its reason, from beginning to end."""
     rules: dict[str, FaultRule]
     expected: Traces
 
@@ -112,25 +121,44 @@ async def played(
         scene.world.faults.rules[:0] = rules.values()
         worker = await zygote.start(scene.order())
         runs = {case.name: await scene.release(case.name, GOOD) for case in CASES}
-        details = {name: await scene.ended(run_id, 90) for name, run_id in runs.items()}
+        reasons, details = await _follow(scene, runs)
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
-        yield Played(scene, details, rules, expected)
+        yield Played(scene, details, reasons, rules, expected)
+
+
+async def _follow(
+    scene: Scene, runs: dict[str, UUID]
+) -> tuple[dict[str, set[str]], dict[str, RunDetail]]:
+    """Wait for all runs, noting each reason that their pages gave on the way."""
+    reasons: dict[str, set[str]] = {name: set() for name in runs}
+    ended: dict[str, RunDetail] = {}
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while len(ended) < len(runs):
+        await scene.vote()
+        for run in await scene.books.queries.list_runs(limit=2 * len(runs)):
+            name = next((one for one, run_id in runs.items() if run_id == run.id), None)
+            if name is None or name in ended:
+                continue
+            reasons[name].add(run.reason)
+            if run.state.is_final:
+                ended[name] = await scene.detail(run.id)
+        assert time.monotonic() < deadline, f"stuck: {runs.keys() - ended.keys()}\n{scene.log()}"
+        await asyncio.sleep(0.05)
+    return reasons, ended
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_cluster_fault_is_survived_and_told(played: Played, case: Case) -> None:
     detail = played.details[case.name]
     assert played.rules[case.name].hits == case.count
-    said = [one.decision.reason for one in detail.decisions]
-    said += [one.error for one in detail.effects]
-    said.append(detail.run.reason)
+    decided = [one.decision.reason for one in detail.decisions]
+    said = [*decided, *(one.error for one in detail.effects), *played.reasons[case.name]]
     assert any(case.says in one for one in said), said
-    if case.goes_on:
+    assert detail.run.state is case.ends, detail.run.reason
+    if case.ends is RunState.SUCCEEDED:
         found = await examine(played.scene, detail, case.name, GOOD, played.expected)
         assert not found, found
     else:
-        assert detail.run.state is RunState.ROLLED_BACK, detail.run.reason
         assert case.says in detail.run.reason
-        stable = played.scene.image(case.name)
-        assert stable == f"ghcr.io/acme/{case.name}:{WARM}"
+        assert played.scene.image(case.name) == f"ghcr.io/acme/{case.name}:{WARM}"

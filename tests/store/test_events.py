@@ -12,7 +12,8 @@ import pytest
 from domain.event import Actor, Command, Commanded, CommandName, Event, Tagged
 from domain.intake import Address, Ignore, SendSignal
 from domain.run import RunState
-from store.events import prefix_range
+from store.database import jsonb
+from store.events import ACCEPT_ALL, _record, prefix_range
 from tests.store.house import NOW, House, checked, event, plan, pushed, start
 
 
@@ -122,6 +123,27 @@ async def test_changes_of_a_group_at_the_same_moment_leave_one_standing(house: H
         ([one.run_id for one in receipts],),
     )
     assert told[0][0] == 11, "each is told once"
+
+
+async def test_a_change_that_could_not_see_another_yet_settles_with_it(house: House) -> None:
+    group = uuid4().hex
+    old, new = uuid4().hex, uuid4().hex
+    first = event(pushed(old))
+    params = {
+        "events": jsonb([_record(first, [start(old, supersede_group=group)])]),
+        "payloads": [None],
+    }
+    async with house.db.transaction() as conn:
+        await conn.execute(ACCEPT_ALL, params)
+        later = asyncio.create_task(
+            house.log.accept(event(pushed(new)), [start(new, supersede_group=group)], None)
+        )
+        await asyncio.wait({later}, timeout=0.3)
+    receipt = await later
+    older = await house.queries.event(first.id)
+    assert older is not None
+    told = await house.signals.of_run(older.run_ids[0])
+    assert [one.payload["by"] for one in told] == [str(receipt.run_id)]
 
 
 async def test_a_ci_result_is_kept_even_when_no_run_waits_for_it(house: House) -> None:

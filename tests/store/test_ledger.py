@@ -125,6 +125,11 @@ async def test_an_approval_is_spent_by_its_first_effect_and_only_in_its_run(hous
     assert spent is not None
     assert spent.state is ApprovalState.SPENT
     await claim(house, lease, await house.decided(lease, approval_id=asked), approval_id=asked)
+    elsewhere = await house.asked(lease, digest_of("another scope"))
+    await house.approvals.vote(elsewhere, vote("ann"), digest_of("another scope"), fine)
+    misused = await house.decided(lease, approval_id=elsewhere)
+    with pytest.raises(ValueError, match="does not cover"):
+        await claim(house, lease, misused, approval_id=elsewhere)
     stranger = await house.leased()
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         await house.decided(stranger, approval_id=asked)
