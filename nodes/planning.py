@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -17,6 +18,7 @@ from domain.action import (
 from domain.plan import Change, Plan, Step
 from domain.service import Environment, Service, Target
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 WORDS = "words"
 """Scope of steps that only speak; nothing in it ever needs an approval."""
 
@@ -30,6 +32,12 @@ def version_of(image: str | None) -> str:
         return digest[:12]
     last = name.rsplit("/", 1)[-1]
     return last.partition(":")[2] or "latest"
+
+
+def shown(image: str | None) -> str:
+    """A version for people: a full commit id is cut to its first 12 digits."""
+    version = version_of(image)
+    return version[:12] if _COMMIT.fullmatch(version) else version
 
 
 def image_for(service: Service, change: Change) -> str:
@@ -55,6 +63,7 @@ def release_steps(
                 "pre",
                 f"Is {service.name} healthy before the change?",
                 _check(environment, target, "pre", version_of(running), None, 0),
+                "before",
             )
         )
         for one in environment.canary:
@@ -62,7 +71,7 @@ def release_steps(
             steps += [
                 make.step(
                     f"canary-{one.weight}.pods",
-                    f"Canary pods of {version_of(image)} for {one.weight}% of the traffic",
+                    f"Canary pods of {shown(image)} for {one.weight}% of the traffic",
                     K8sDeploy(target=target, track="canary", image=image, weight=one.weight),
                     stage,
                 ),
@@ -90,7 +99,7 @@ def release_steps(
         steps += [
             make.step(
                 "full.stable",
-                f"Roll stable to {version_of(image)}",
+                f"Roll stable to {shown(image)}",
                 K8sDeploy(target=target, track="stable", image=image, weight=100),
                 "full",
             ),
@@ -106,8 +115,7 @@ def release_steps(
         steps.append(
             make.step(
                 "full.stable",
-                f"Roll {service.name} to {version_of(image)}"
-                + ("" if running else " (first install)"),
+                f"Roll {service.name} to {shown(image)}" + ("" if running else " (first install)"),
                 K8sDeploy(target=target, track="stable", image=image, weight=100),
                 "full",
             )
@@ -138,7 +146,7 @@ def way_back(
     """
     target = Target.of(service, environment)
     make = _Maker(target)
-    back_to = f"to {version_of(image)}" if image else "as it is"
+    back_to = f"to {shown(image)}" if image else "as it is"
     steps = [
         make.step(
             "rollback.stable",
@@ -197,7 +205,7 @@ def release_plan(
             key = f"{service.name}/{environment.name}"
             now_running = running.get(key)
             if now_running == image:
-                notes.append(f"{key} already runs {version_of(image)}; nothing to do there.")
+                notes.append(f"{key} already runs {shown(image)}; nothing to do there.")
                 continue
             if now_running is None:
                 notes.append(f"{key} runs nothing yet: first install, without a canary.")

@@ -204,5 +204,9 @@ def _image(plan: Plan, key: str) -> str | None:
 
 def _limits(step: Step) -> str:
     if isinstance(step.action, MetricsCheck) and step.action.phase != "pre":
-        return f" (bakes {step.action.bake_seconds / 60:g} min)"
+        return f" (watched for {_duration(step.action.bake_seconds)})"
     return ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:g} min"

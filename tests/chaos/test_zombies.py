@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.scene import FIRST, Scene, open_scene
 from tests.chaos.tally import Tally, examine
-from tests.chaos.test_crash_points import BAD, GOOD, undisturbed
+from tests.chaos.test_crash_points import BAD, GOOD, beside_effects, undisturbed
 from tests.chaos.workers import Worker, Zygote
 from tests.chaos.zygote import locked
 
@@ -29,9 +29,11 @@ async def test_a_worker_that_wakes_up_after_its_lease_writes_nothing(
             GOOD: await undisturbed(scene, zygote, "good", GOOD),
             BAD: await undisturbed(scene, zygote, "bad", BAD),
         }
-    cases = [(GOOD, point) for point in known[GOOD][1] if point.startswith("effect:")]
-    # The way there is the same; the way back is not.
-    cases += [(BAD, point) for point in known[BAD][1] if point.startswith("effect:*/prod.rollback")]
+    cases = [
+        (version, point)
+        for version, (_, points) in known.items()
+        for point in beside_effects(version, points)
+    ]
     assert len(cases) >= 5 * (8 + 3)
     for first in range(0, len(cases), BATCH):
         batch = cases[first : first + BATCH]
