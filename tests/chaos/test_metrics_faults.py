@@ -6,8 +6,9 @@ in the question.
 
 from __future__ import annotations
 
-import asyncio
 import signal
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.chaos.scene import open_scene
 from tests.chaos.test_crash_points import GOOD
 from tests.chaos.workers import Zygote
 
+SECONDS = 30.0
 FAULTS = {
     "down": (Metering(down=True), VerdictKind.ERROR, "503"),
     "empty": (Metering(no_data=True), VerdictKind.NODATA, "no series"),
@@ -37,3 +39,37 @@ def asks_about(detail: RunDetail, step: str, says: str) -> bool:
         and says in one.question.casefold()
         for one in detail.approvals
     )
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_numbers_that_cannot_be_had_are_asked_about_and_never_judged(
+    postgres_url: str, data: Path, zygote: Zygote, fault: str
+) -> None:
+    metering, kind, says = FAULTS[fault]
+    fine = scenario()
+    broken = fine.model_copy(update={"metrics": metering})
+    async with open_scene(postgres_url, data, ["shop"]) as scene:
+        scene.world.set_scenario(broken)
+        run_id = await scene.release("shop", GOOD)
+        worker = await zygote.start(scene.order())
+        for step in ("shop/prod.pre", "shop/prod.canary-10.check"):
+            asked = partial(asks_about, step=step, says=says)
+            await scene.until(run_id, asked, SECONDS, vote=False)
+            scene.world.set_scenario(fine)
+            if step.endswith("pre"):
+                await scene.until(run_id, is_baking, SECONDS)
+                scene.world.set_scenario(broken)
+        detail = await scene.ended(run_id)
+        worker.send(signal.SIGTERM)
+        assert await worker.gone() == 0, scene.log()
+        assert detail.run.state is RunState.SUCCEEDED, detail.run.reason
+        for step in ("pre", "canary-10.check"):
+            verdicts = [one.verdict for one in detail.verdicts if one.step_id.endswith(step)]
+            assert kind in [one.kind for one in verdicts]
+            assert all(one.kind is not VerdictKind.PASS for one in verdicts)
+            assert any(says in one.reason.casefold() for one in verdicts)
+
+
+def is_baking(detail: RunDetail) -> bool:
+    """Whether the canary's check has begun."""
+    return (detail.run.step_id or "").endswith("canary-10.check")

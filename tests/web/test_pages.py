@@ -181,7 +181,7 @@ async def test_a_run_page_shows_plan_path_numbers_and_every_rule() -> None:
         page = outline(html)
         stages = re.findall(r"<h3>(checkout/\w+ [^<]+?)\s*<", html)
         assert stages == [
-            "checkout/staging full", "checkout/prod full", "checkout/prod canary 10%",
+            "checkout/staging full", "checkout/prod before", "checkout/prod canary 10%",
             "checkout/prod canary 50%", "checkout/prod canary 100%", "checkout/prod full",
             "checkout/prod rollback",
         ]  # fmt: skip
