@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,9 +149,20 @@ def demo(
     _serving(lambda: play.main(settings(), port, stay))
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop, where there is one: a tenth less work for each event."""
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
 def _serving(make: Any) -> None:
     try:
-        code = asyncio.run(make())
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(make())
     except SourceError as error:
         raise fail(str(error), code=2) from error
     except RuntimeError as error:

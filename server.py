@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import socket
@@ -53,6 +54,9 @@ from web.metrics import Metrics
 from web.serving import Listening, is_loopback
 
 log = structlog.get_logger("fermata")
+
+COLLECT_AFTER = (20_000, 20, 50)
+"""Allocations before the youngest generation is collected, then collections of the younger ones."""
 
 
 class Unsafe(RuntimeError):
@@ -255,6 +259,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
         access = open_access(settings)
         async with listening.serving(house.app(access)), advancing(house, workers):
             print_banner(house, access)
+            settle_memory()
             await stopping.wait()
             log.info("stopping: runs are put down at their next step")
     return 0
@@ -301,9 +306,21 @@ async def work(settings: Settings, workers: int) -> int:
     async with open_house(settings, base_url=base_url, host=False) as house:
         worker = await house.worker(workers)
         on_stop(worker.stop)
+        settle_memory()
         log.info("worker is ready", backends={b.name: b.mode for b in house.backends})
         await worker.run()
     return 0
+
+
+def settle_memory() -> None:
+    """Take what start-up made out of the garbage collector's sight, and let it come less often.
+
+    The imports leave some hundred thousand objects that live as long as the process. Looking at all
+    of them again and again cost a quarter of the time per event, in pauses of tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def migrate_only(settings: Settings) -> list[str]:

@@ -39,6 +39,8 @@ class Sleep:
     step_id: str | None = None
     due_at: datetime | None = None
     seen_seq: int = 0
+    after_failure: bool = False
+    """Unread news does not cut the pause short: the same failure would only come sooner."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Engine:
     worker_id: UUID
     probe: Probe = field(default_factory=NoProbe)
     controls: dict[UUID, RunControl] = field(default_factory=dict)
-    orphans: dict[UUID, tuple[Lease, Sleep]] = field(default_factory=dict)
-    """Leases that could not be given back because the database did not answer."""
+    orphans: dict[UUID, tuple[Passage, Sleep]] = field(default_factory=dict)
+    """Passages whose leases could not be given back when they broke off."""
 
     async def advance(self, run_id: UUID) -> Passed | None:
         """Advance a run as far as it goes. None when it is not due or somebody else has it."""
@@ -72,18 +74,27 @@ class Engine:
             return None
         passage = Passage(lease=lease, probe=self.probe)
         control = self.controls[run_id] = RunControl()
+        settled = False
         try:
             sleep = await self._pass(lease, passage, control)
-            return await self._put_down(lease, passage, sleep)
+            passed = await self._put_down(passage, sleep)
+            settled = True
+            return passed
         except LeaseLost:
             log.warning("lease lost, nothing more is written", run=str(run_id), fence=lease.fence)
+            settled = True
             return None
         except psycopg.Error as error:
             log.warning("database did not answer", run=str(run_id), error=_brief(error))
-            self.orphans[run_id] = (lease, self._nap(lease, "the database did not answer"))
+            self._orphan(passage, "database lost", "the database did not answer")
+            settled = True
             return None
         finally:
             self.controls.pop(run_id, None)
+            if not settled:
+                # Whatever it was: under the lease of a worker that lives on, nobody else could
+                # ever take the run up.
+                self._orphan(passage, "broken off", "internal error; trying again")
 
     def drain(self) -> None:
         """Ask every passage to stop at its next superstep; each is resumed later from there."""
@@ -92,12 +103,20 @@ class Engine:
 
     async def give_back_orphans(self) -> None:
         """Give back leases that could not be given back when their passage broke off."""
-        for run_id, (lease, sleep) in list(self.orphans.items()):
+        for run_id in list(self.orphans):
+            passage, sleep = self.orphans.pop(run_id)
             try:
-                await self._put_down(lease, None, sleep)
+                await self._put_down(passage, sleep)
             except LeaseLost:
                 log.info("another worker has taken the run over", run=str(run_id))
-            del self.orphans[run_id]
+            except psycopg.Error:
+                self.orphans[run_id] = (passage, sleep)
+                raise
+
+    def _orphan(self, passage: Passage, mark: str, reason: str) -> None:
+        """Keep a passage that broke off, to give its lease back; its path says so with a mark."""
+        passage.path.append((mark, self.clock.now()))
+        self.orphans[passage.lease.run_id] = (passage, self._nap(passage.lease, reason))
 
     async def _pass(self, lease: Lease, passage: Passage, control: RunControl) -> Sleep:
         config: Any = {
@@ -151,11 +170,12 @@ class Engine:
             reason=reason,
             due_at=self.clock.now() + timedelta(seconds=pause * self.clock.speed),
             seen_seq=lease.waiting_seq,
+            after_failure=True,
         )
 
-    async def _put_down(self, lease: Lease, passage: Passage | None, sleep: Sleep) -> Passed:
-        if passage is not None:
-            passage.probe.reached("engine:before_release")
+    async def _put_down(self, passage: Passage, sleep: Sleep) -> Passed:
+        lease = passage.lease
+        passage.probe.reached("engine:before_release")
         again = await self.leases.release(
             lease,
             state=sleep.state,
@@ -163,10 +183,9 @@ class Engine:
             step_id=sleep.step_id,
             due_at=sleep.due_at,
             seen_seq=sleep.seen_seq,
-            path=_path(passage) if passage is not None else [],
+            path=_path(passage),
         )
-        if passage is not None:
-            passage.probe.reached("engine:after_release")
+        passage.probe.reached("engine:after_release")
         log.info(
             "run put down",
             run=str(lease.run_id),
@@ -174,7 +193,12 @@ class Engine:
             step=sleep.step_id,
             reason=sleep.reason,
         )
-        return Passed(run_id=lease.run_id, state=sleep.state, again=again, due_at=sleep.due_at)
+        return Passed(
+            run_id=lease.run_id,
+            state=sleep.state,
+            again=again and not sleep.after_failure,
+            due_at=sleep.due_at,
+        )
 
 
 def _sleep(values: dict[str, Any]) -> Sleep:

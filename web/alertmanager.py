@@ -16,7 +16,7 @@ from domain.digest import digest_of, digest_of_bytes
 from domain.event import Alert, AlertGroup
 from web.auth import BEARER, basic_password
 from web.limits import check_length, media_type, parse_json_fairly, read_body
-from web.problems import EdgeRoute
+from web.problems import IntakeRoute
 from web.receive import ANSWERS, Delivery, Edge, receive
 from web.shapes import misshapen, shaped
 
@@ -49,7 +49,7 @@ class GroupPayload(BaseModel):
 
 def router_alertmanager(edge: Edge) -> APIRouter:
     """The webhook's route."""
-    router = APIRouter(route_class=EdgeRoute, tags=["events"])
+    router = APIRouter(route_class=IntakeRoute, tags=["events"])
     gatekeeper = edge.gatekeeper()
 
     @router.post(

@@ -20,7 +20,7 @@ from web.cloudevents import CloudEvent, binary, structured
 from web.cloudevents import body_of as body_of_cloud_event
 from web.event_forms import ONE_OFF, body_of
 from web.limits import check_length, media_type, parse_json_fairly, read_body
-from web.problems import EdgeRoute, Problem
+from web.problems import IntakeRoute, Problem
 from web.receive import ANSWERS, Delivery, Edge, receive
 from web.shapes import misshapen
 
@@ -37,7 +37,7 @@ READ_ONLY_ROLES = frozenset({"viewer"})
 
 def router_events(edge: Edge) -> APIRouter:
     """The route of `POST /event`."""
-    router = APIRouter(route_class=EdgeRoute, tags=["events"])
+    router = APIRouter(route_class=IntakeRoute, tags=["events"])
     gatekeeper = edge.gatekeeper()
 
     @router.post(

@@ -18,7 +18,7 @@ from domain.digest import digest_of_bytes
 from domain.event import Unhandled
 from web.github_payloads import Understood, understand
 from web.limits import LARGE, check_length, media_type, parse_json, read_body
-from web.problems import EdgeRoute, Problem, shown
+from web.problems import IntakeRoute, Problem, shown
 from web.receive import ANSWERS, Delivery, Edge, receive
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 
 def router_github(edge: Edge) -> APIRouter:
     """The webhook's route."""
-    router = APIRouter(route_class=EdgeRoute, tags=["events"])
+    router = APIRouter(route_class=IntakeRoute, tags=["events"])
 
     @router.post(
         "/webhooks/github",

@@ -53,6 +53,27 @@ class EdgeRoute(APIRoute):
         return handle
 
 
+class IntakeRoute(EdgeRoute):
+    """For endpoints that take the request itself and look after everything in it.
+
+    FastAPI's own handler reads bodies and solves dependencies before it calls the endpoint, which
+    is a third of what taking an event in costs. None of the route's dependencies is called: here
+    they may only state things for OpenAPI, never check them.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Call the endpoint with nothing in between."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Problem as problem:
+                return problem.response()
+
+        return handle
+
+
 async def answer_problem(_request: Request, problem: Exception) -> Response:
     """Exception handler for applications whose routers do not use `EdgeRoute`."""
     if not isinstance(problem, Problem):

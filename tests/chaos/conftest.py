@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from store import embedded
+from store.embedded import EmbeddedPostgres
 from tests.chaos.tally import Tally
 from tests.chaos.workers import Zygote
 
 TALLY = pytest.StashKey[Tally]()
 
 
+@contextmanager
+def running_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server. Not in pytest's folder: that one is closed to the user that a server runs as."""
+    with tempfile.TemporaryDirectory(prefix="fermata-chaos-") as folder:
+        server = embedded.start(Path(folder))
+        yield server
+        server.stop()
+
+
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A server for the scenes that do not kill it."""
-    server = embedded.start(tmp_path_factory.mktemp("chaos"))
-    yield server.url
-    server.stop()
+    with running_postgres() as server:
+        yield server.url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server that the test kills."""
+    with running_postgres() as server:
+        yield server
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

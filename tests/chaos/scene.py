@@ -48,9 +48,14 @@ WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
 
 
-def services_yaml(names: Iterable[str]) -> str:
-    """A catalogue of services alike: production only, one canary step, bakes of 20 s."""
+def services_yaml(names: Iterable[str], summed: str) -> str:
+    """A catalogue of services alike: production only, one canary step, bakes of 20 s.
+
+    `summed` stands for `sum` in the queries of the repository's own catalogue.
+    """
     defaults = yaml.safe_load((HERE.parents[1] / "services.yaml").read_text())["defaults"]
+    for sli in defaults["slis"]:
+        sli |= {one: sli[one].replace("sum(", f"{summed} (") for one in ("bad", "total")}
     services = [
         {
             "name": name,
@@ -247,6 +252,7 @@ async def open_scene(
     *,
     redis_url: str = "",
     tells_slack: bool = False,
+    summed: str = "sum",
 ) -> AsyncIterator[Scene]:
     """A scene of its own: a new database on the server, a new world, new local servers.
 
@@ -256,7 +262,7 @@ async def open_scene(
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     url = await _new_database(server_url)
     catalogue_file = data / "services.yaml"
-    catalogue_file.write_text(services_yaml(names), encoding="utf-8")
+    catalogue_file.write_text(services_yaml(names, summed), encoding="utf-8")
     catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(GitHubServer())

@@ -201,3 +201,20 @@ async def crew(scene: Scene, zygote: Zygote, strikes: Path) -> AsyncIterator[Non
         for worker in at_work:
             worker.send(signal.SIGKILL)
     assert not failures, f"{failures}\n{scene.log()}"
+
+
+@pytest.mark.parametrize("point", ["node:gate:before@forward.3", "engine:before_release"])
+async def test_an_error_that_nobody_has_foreseen_does_not_hold_the_run(
+    postgres_url: str, data: Path, zygote: Zygote, tally: Tally, point: str
+) -> None:
+    async with open_scene(postgres_url, data, ["calm", "shop"]) as scene:
+        expected, _ = await undisturbed(scene, zygote, "calm", GOOD)
+        own, strikes = f"{GOOD}-struck", data / "strikes"
+        strikes.write_text(f"{own} {point}\n", encoding="utf-8")
+        run_id = await scene.release("shop", own)
+        worker = await zygote.start(scene.order(at=str(strikes), how="ERROR"))
+        detail = await scene.ended(run_id)
+        worker.send(signal.SIGTERM)
+        assert await worker.gone() == 0, scene.log()
+        assert strikes.read_text(encoding="utf-8") == ""
+        await tally.hold(scene, detail, "shop", expected)

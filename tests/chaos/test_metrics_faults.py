@@ -23,6 +23,8 @@ from tests.chaos.test_crash_points import GOOD
 from tests.chaos.workers import Zygote
 
 SECONDS = 30.0
+SUMMED = "sum by (replica)"
+"""A plain `sum` over series that exist twice would be a single number."""
 FAULTS = {
     "down": (Metering(down=True), VerdictKind.ERROR, "503"),
     "empty": (Metering(no_data=True), VerdictKind.NODATA, "no series"),
@@ -48,7 +50,7 @@ async def test_numbers_that_cannot_be_had_are_asked_about_and_never_judged(
     metering, kind, says = FAULTS[fault]
     fine = scenario()
     broken = fine.model_copy(update={"metrics": metering})
-    async with open_scene(postgres_url, data, ["shop"]) as scene:
+    async with open_scene(postgres_url, data, ["shop"], summed=SUMMED) as scene:
         scene.world.set_scenario(broken)
         run_id = await scene.release("shop", GOOD)
         worker = await zygote.start(scene.order())

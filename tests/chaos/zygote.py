@@ -38,8 +38,8 @@ class Order:
 
     `env`: settings. `log`: file for its stderr. `held`: open the house, then wait for SIGUSR1.
     One of `kill_new` (SIGKILL at the first point that the file does not name yet, after naming it
-    there), `at` (SIGKILL or SIGSTOP, `how`, at the point that the file names for the run's version,
-    after taking it out), `record` (write each point down). `only`: at points of this version's run
+    there), `at` (SIGKILL, SIGSTOP or an ERROR, `how`, at the point that the file names for the
+    run's version, after taking it out), `record` (write each point down). `only`: at points of this version's run
     alone.
     """
 
@@ -76,13 +76,13 @@ class KillAtNew:
 
 @dataclass(frozen=True)
 class StrikeAt:
-    """A signal to this very process at the point that the file names for the run, once.
+    """A signal to this very process, or an error, at the point that the file names, once.
 
     Several workers share the file; each line is `VERSION POINT`.
     """
 
     file: Path
-    signal: signal.Signals
+    how: str
 
     def reached(self, point: str) -> None:
         wanted = f"{VERSION.get()} {point}\n"
@@ -90,7 +90,9 @@ class StrikeAt:
             if wanted not in lines:
                 return
             lines.remove(wanted)
-        os.kill(os.getpid(), self.signal)
+        if self.how == "ERROR":
+            raise RuntimeError(f"nobody has foreseen this at {point}")
+        os.kill(os.getpid(), signal.Signals[self.how])
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def probe_of(order: Order) -> Probe | None:
     if order.kill_new:
         return KillAtNew(Path(order.kill_new), order.only)
     if order.at:
-        return StrikeAt(Path(order.at), signal.Signals[order.how])
+        return StrikeAt(Path(order.at), order.how)
     if order.record:
         return Record(Path(order.record), order.only)
     return None

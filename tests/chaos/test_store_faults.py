@@ -1,0 +1,161 @@
+"""PostgreSQL killed and restarted, Redis flushed and killed, in the middle of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import pytest
+import redis.asyncio as redis
+
+from store.embedded import EmbeddedPostgres
+from store.records import RunDetail
+from tests.chaos.scene import open_scene
+from tests.chaos.tally import Tally
+from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
+from tests.chaos.workers import Zygote
+
+MOMENTS = (
+    ("announce", "canary-10.pods"),
+    ("canary-10.weight", "canary-10.check"),
+    ("full.stable", "full.check", "rollback.stable"),
+)
+"""Steps, at the first of which to be seen the database is killed."""
+SECONDS = 60.0
+EVENTS = 120
+
+
+async def kill_and_restart(server: EmbeddedPostgres) -> None:
+    """SIGKILL for the server, then start it again; its data is what it had written down."""
+    pid = server.pid
+    assert pid is not None
+    process = psutil.Process(pid)
+    process.kill()
+    await asyncio.to_thread(process.wait, 20)
+    assert await asyncio.to_thread(server.revive)
+    assert server.pid != pid
+
+
+def is_at(detail: RunDetail, steps: tuple[str, ...]) -> bool:
+    """Whether a run has come to one of these steps, or past them to its end."""
+    return (detail.run.step_id or "").endswith(steps) or detail.run.state.is_final
+
+
+@pytest.mark.parametrize("version", ENDINGS)
+async def test_a_run_survives_its_database_being_killed_several_times(
+    own_postgres: EmbeddedPostgres, data: Path, zygote: Zygote, tally: Tally, version: str
+) -> None:
+    async with open_scene(own_postgres.url, data, ["calm", "shop"]) as scene:
+        expected, _ = await undisturbed(scene, zygote, "calm", version)
+        run_id = await scene.release("shop", f"{version}-killed")
+        worker = await zygote.start(scene.order())
+        interrupted = 0
+        for steps in MOMENTS:
+            detail = await scene.until(run_id, partial(is_at, steps=steps), SECONDS)
+            interrupted += not detail.run.state.is_final
+            await kill_and_restart(own_postgres)
+            await scene.books.database.pool.check()
+        detail = await scene.ended(run_id)
+        worker.send(signal.SIGTERM)
+        assert await worker.gone() == 0, scene.log()
+        assert interrupted >= 2
+        await tally.hold(scene, detail, "shop", expected, points=interrupted)
+
+
+async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_again(
+    own_postgres: EmbeddedPostgres, data: Path
+) -> None:
+    async with open_scene(own_postgres.url, data, ["shop"]) as scene:
+        promised, refused = [], []
+
+        async def send(index: int) -> None:
+            try:
+                promised.append(await scene.release("shop", f"3.0.{index}"))
+            except psycopg.Error:
+                refused.append(index)
+
+        async with asyncio.TaskGroup() as senders:
+            for index in range(EVENTS):
+                senders.create_task(send(index))
+                if index == EVENTS // 2:
+                    senders.create_task(kill_and_restart(own_postgres))
+                await asyncio.sleep(0)
+        await scene.books.database.pool.check()
+        for index in refused:
+            promised.append(await scene.release("shop", f"3.0.{index}"))
+        assert len(set(promised)) == EVENTS
+        for run_id in promised:
+            assert (await scene.detail(run_id)).run.state == "queued"
+
+
+@contextlib.asynccontextmanager
+async def redis_server(binary: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Redis that keeps nothing, killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(20), redis.Redis(port=port) as client:
+            while True:
+                try:
+                    await client.dbsize()
+                    break
+                except redis.ConnectionError:
+                    await asyncio.sleep(0.02)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_flushing_and_killing_redis_loses_nothing(
+    postgres_url: str,
+    data: Path,
+    zygote: Zygote,
+    tally: Tally,
+    program: Callable[[str], str],
+) -> None:
+    port, binary = free_port(), program("redis-server")
+    services = ["calm", "flushed", "killed", "without", "after"]
+    async with open_scene(
+        postgres_url, data, services, redis_url=f"redis://127.0.0.1:{port}"
+    ) as scene:
+        async with redis_server(binary, port) as server, redis.Redis(port=port) as client:
+            expected, _ = await undisturbed(scene, zygote, "calm", GOOD)
+            worker = await zygote.start(scene.order())
+            run_id = await scene.release("flushed", GOOD)
+            flushes = 0
+            while not (await scene.detail(run_id)).run.state.is_final:
+                await client.flushall()
+                flushes += 1
+                await scene.vote()
+                await asyncio.sleep(0.02)
+            assert flushes > 5
+            await tally.hold(scene, await scene.detail(run_id), "flushed", expected)
+            run_id = await scene.release("killed", GOOD)
+            await scene.until(run_id, lambda detail: detail.run.state != "queued", SECONDS)
+            server.kill()
+            await tally.hold(scene, await scene.ended(run_id), "killed", expected)
+        run_id = await scene.release("without", GOOD)
+        await tally.hold(scene, await scene.ended(run_id), "without", expected)
+        async with redis_server(binary, port):
+            run_id = await scene.release("after", GOOD)
+            await tally.hold(scene, await scene.ended(run_id), "after", expected)
+            worker.send(signal.SIGTERM)
+            assert await worker.gone() == 0, scene.log()
