@@ -208,9 +208,24 @@ class Scene:
             )
             await asyncio.sleep(0.05)
 
+    async def is_final(self, run_id: UUID) -> bool:
+        """Whether a run has ended."""
+        return bool(
+            await self.books.database.value(
+                "SELECT finished_at IS NOT NULL FROM runs WHERE id = %(run)s", {"run": run_id}
+            )
+        )
+
     async def ended(self, run_id: UUID, seconds: float = 60.0) -> RunDetail:
-        """Wait for a run's end."""
-        return await self.until(run_id, lambda detail: detail.run.state.is_final, seconds)
+        """Wait for a run's end, voting on the way. Fails with where it stands."""
+        deadline = time.monotonic() + seconds
+        while not await self.is_final(run_id) and time.monotonic() < deadline:
+            await self.vote()
+            await asyncio.sleep(0.05)
+        detail = await self.detail(run_id)
+        run = detail.run
+        assert run.state.is_final, f"{run.state} at {run.step_id}: {run.reason}\n{self.log()}"
+        return detail
 
     async def orphaned(self, run_id: UUID, seconds: float = 15.0) -> None:
         """Wait until nobody has a lease on the run."""
@@ -253,14 +268,16 @@ async def open_scene(
     redis_url: str = "",
     tells_slack: bool = False,
     summed: str = "sum",
+    durable: bool = False,
 ) -> AsyncIterator[Scene]:
     """A scene of its own: a new database on the server, a new world, new local servers.
 
-    Notifications go to the generic webhook, or to Slack.
+    Notifications go to the generic webhook, or to Slack. Where the database's server is to be
+    killed as well, it has to be `durable`: waits for the disk at every commit.
     """
     names = list(services)
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-    url = await _new_database(server_url)
+    url = await _new_database(server_url, durable=durable)
     catalogue_file = data / "services.yaml"
     catalogue_file.write_text(services_yaml(names, summed), encoding="utf-8")
     catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
@@ -303,8 +320,10 @@ async def open_scene(
         )
 
 
-async def _new_database(server_url: str) -> str:
+async def _new_database(server_url: str, *, durable: bool) -> str:
     name = f"chaos_{uuid4().hex[:10]}"
     async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as conn:
         await conn.execute(f"CREATE DATABASE {name}")
+        if not durable:
+            await conn.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))

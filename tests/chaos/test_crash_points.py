@@ -91,18 +91,17 @@ async def _tortured(
         worker.send(signal.SIGUSR1)
         # The next one opens its house while this one works.
         following = await zygote.start(order)
-        while worker.code is None and not (await scene.detail(run_id)).run.state.is_final:
+        while worker.code is None and not await scene.is_final(run_id):
             await scene.vote()
             await asyncio.sleep(0.02)
             assert time.monotonic() < deadline, f"stuck\n{scene.log()}"
-        if (await scene.detail(run_id)).run.state.is_final:
+        if await scene.is_final(run_id):
             # A point that lies behind the run's end may kill it yet.
             worker.send(signal.SIGTERM)
         assert await worker.gone() in (-signal.SIGKILL, 0), scene.log()
-        detail = await scene.detail(run_id)
-        if detail.run.state.is_final:
+        if await scene.is_final(run_id):
             following.send(signal.SIGKILL)
-            return detail
+            return await scene.detail(run_id)
         await scene.orphaned(run_id)
         worker = following
 
@@ -165,9 +164,9 @@ async def _begin(scene: Scene, lane: Lane, version: str, strikes: Path) -> UUID:
 async def _look(scene: Scene, lane: Lane, tally: Tally, expected: Traces) -> None:
     """When the lane's run has ended: examine it, and free the lane."""
     assert lane.run_id is not None
-    detail = await scene.detail(lane.run_id)
-    if not detail.run.state.is_final:
+    if not await scene.is_final(lane.run_id):
         return
+    detail = await scene.detail(lane.run_id)
     await tally.hold(scene, detail, lane.service, expected, before=lane.running)
     lane.run_id = None
     if detail.run.state is RunState.SUCCEEDED:

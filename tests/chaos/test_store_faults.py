@@ -52,7 +52,7 @@ def is_at(detail: RunDetail, steps: tuple[str, ...]) -> bool:
 async def test_a_run_survives_its_database_being_killed_several_times(
     own_postgres: EmbeddedPostgres, data: Path, zygote: Zygote, tally: Tally, version: str
 ) -> None:
-    async with open_scene(own_postgres.url, data, ["calm", "shop"]) as scene:
+    async with open_scene(own_postgres.url, data, ["calm", "shop"], durable=True) as scene:
         expected, _ = await undisturbed(scene, zygote, "calm", version)
         run_id = await scene.release("shop", f"{version}-killed")
         worker = await zygote.start(scene.order())
@@ -72,7 +72,7 @@ async def test_a_run_survives_its_database_being_killed_several_times(
 async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_again(
     own_postgres: EmbeddedPostgres, data: Path
 ) -> None:
-    async with open_scene(own_postgres.url, data, ["shop"]) as scene:
+    async with open_scene(own_postgres.url, data, ["shop"], durable=True) as scene:
         promised, refused = [], []
 
         async def send(index: int) -> None:
@@ -141,7 +141,7 @@ async def test_flushing_and_killing_redis_loses_nothing(
             worker = await zygote.start(scene.order())
             run_id = await scene.release("flushed", GOOD)
             flushes = 0
-            while not (await scene.detail(run_id)).run.state.is_final:
+            while not await scene.is_final(run_id):
                 await client.flushall()
                 flushes += 1
                 await scene.vote()

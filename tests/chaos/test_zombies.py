@@ -17,6 +17,7 @@ from tests.chaos.workers import Worker, Zygote
 from tests.chaos.zygote import locked
 
 BATCH = 14
+AT_WORK = 2
 LONGEST_SECONDS = 90.0
 LOST = "lease lost, nothing more is written"
 
@@ -42,16 +43,17 @@ async def test_a_worker_that_wakes_up_after_its_lease_writes_nothing(
         strikes = data / f"strikes-{first}"
         strikes.touch()
         async with open_scene(postgres_url, place, services) as scene:
-            zombies, runs = [], []
+            runs = []
             for service, (version, point) in zip(services, batch, strict=True):
                 with locked(strikes) as lines:
                     lines.append(f"{version}-{service} {point.replace('*', service)}\n")
                 runs.append(await scene.release(service, f"{version}-{service}"))
-            zombies = await _stop_them_all(scene, zygote, strikes, len(batch))
-            worker = await zygote.start(scene.order())
+            zombies, workers = await _stop_them_all(scene, zygote, strikes, len(batch))
+            workers.append(await zygote.start(scene.order()))
             details = [await scene.ended(run_id) for run_id in runs]
-            worker.send(signal.SIGTERM)
-            assert await worker.gone() == 0, scene.log()
+            for worker in workers:
+                worker.send(signal.SIGTERM)
+            assert [await worker.gone() for worker in workers] == [0] * len(workers), scene.log()
             before = await _everything(scene)
             await _wake(scene, zombies, [str(run_id) for run_id in runs])
             assert await _everything(scene) == before
@@ -65,19 +67,24 @@ async def test_a_worker_that_wakes_up_after_its_lease_writes_nothing(
                 assert "taken over" in [node for node, _ in detail.path]
 
 
-async def _stop_them_all(scene: Scene, zygote: Zygote, strikes: Path, count: int) -> list[Worker]:
-    """Put workers to work until each point has stopped one of them."""
+async def _stop_them_all(
+    scene: Scene, zygote: Zygote, strikes: Path, count: int
+) -> tuple[list[Worker], list[Worker]]:
+    """Put workers to work until each point has stopped one; those, and the ones still at work."""
+    order = scene.order(at=str(strikes), how="SIGSTOP")
     zombies: list[Worker] = []
+    at_work: list[Worker] = []
     deadline = time.monotonic() + LONGEST_SECONDS
     while len(zombies) < count:
-        worker = await zygote.start(scene.order(at=str(strikes), how="SIGSTOP"))
-        while not worker.is_stopped:
-            await scene.vote()
-            await asyncio.sleep(0.02)
-            assert time.monotonic() < deadline, f"{count - len(zombies)} left\n{scene.log()}"
-            assert worker.code is None, scene.log()
-        zombies.append(worker)
-    return zombies
+        while len(at_work) < AT_WORK:
+            at_work.append(await zygote.start(order))
+        await scene.vote()
+        await asyncio.sleep(0.03)
+        zombies += [worker for worker in at_work if worker.is_stopped]
+        at_work = [worker for worker in at_work if not worker.is_stopped]
+        assert time.monotonic() < deadline, f"{count - len(zombies)} left\n{scene.log()}"
+        assert all(worker.code is None for worker in at_work), scene.log()
+    return zombies, at_work
 
 
 async def _wake(scene: Scene, zombies: list[Worker], runs: list[str]) -> None:

@@ -39,8 +39,8 @@ class Order:
     `env`: settings. `log`: file for its stderr. `held`: open the house, then wait for SIGUSR1.
     One of `kill_new` (SIGKILL at the first point that the file does not name yet, after naming it
     there), `at` (SIGKILL, SIGSTOP or an ERROR, `how`, at the point that the file names for the
-    run's version, after taking it out), `record` (write each point down). `only`: at points of this version's run
-    alone.
+    run's version, after taking it out), `record` (write each point down). `only`: at points of this
+    version's run alone.
     """
 
     env: dict[str, str]
