@@ -150,7 +150,7 @@ def demo(
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop, where there is one: a tenth less work for each event."""
+    """uvloop's event loop, where there is one."""
     try:
         import uvloop
     except ImportError:  # not made for Windows
