@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test check bench cluster lock system clean
+.PHONY: help install install-dev demo test chaos check bench cluster lock system clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,7 +40,10 @@ cluster: install-dev ## build (once) and start a real Kubernetes control plane; 
 
 test: install-dev system ## set everything up and run all tests
 	@$(BIN)/python -m tests.cluster build || echo "the test cluster is not available; its tests are named at the end"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore=tests/chaos
+
+chaos: install-dev system ## kill, pause and cut at every superstep and every effect (about 10 minutes)
+	@$(BIN)/python -m pytest tests/chaos
 
 check: install-dev ## ruff, mypy --strict, import-linter, size of modules
 	@$(BIN)/ruff check .

@@ -57,7 +57,7 @@ class IntakeRoute(EdgeRoute):
     """For endpoints that take the request itself and look after everything in it.
 
     FastAPI's own handler reads bodies and solves dependencies before it calls the endpoint, which
-    is a third of what taking an event in costs. None of the route's dependencies is called: here
+    costs a good part of taking an event in. None of the route's dependencies is called: here
     they may only state things for OpenAPI, never check them.
     """
 
