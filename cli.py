@@ -263,9 +263,7 @@ def runs_list(
         show_json(told)
         return
     if not told["runs"]:
-        out.print(
-            "No runs yet: fermata event send examples/merged-pull-request.json"
-        )
+        out.print("No runs yet: fermata event send examples/merged-pull-request.json")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("run", "state", "what", "targets", "why"):
