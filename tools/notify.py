@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -32,7 +33,7 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class _WebhookWriter:
+class _WebhookWriter(ABC):
     """Posts one JSON body per notification. Raises Temporary, Permanent or OutcomeUnknown."""
 
     service = "the webhook"
@@ -63,9 +64,9 @@ class _WebhookWriter:
         await self._client.aclose()
         logging.getLogger("httpx").removeFilter(self._hidden)
 
+    @abstractmethod
     def body(self, notice: Notify, stamp: Stamp) -> dict[str, Any]:
         """The JSON that is posted."""
-        raise NotImplementedError
 
     async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
         """Post the notification, once per call."""

@@ -2,7 +2,8 @@
 
 The points are enumerated by an undisturbed run. Then one run is driven by a succession of workers,
 each killed at the first point that has not been a killing point yet, until it ends. And for each
-boundary of each effect there is a run of its own that is killed there once.
+boundary of each effect (and for what such a run may not come by) there is a run of its own that is
+killed there once.
 """
 
 from __future__ import annotations
@@ -59,6 +60,16 @@ def beside_effects(version: str, points: list[str]) -> list[str]:
     ]
 
 
+def by_itself(version: str, points: list[str]) -> list[str]:
+    """Points that get a run of their own.
+
+    The boundaries of effects, and what a run that is killed all the time may not come by: there is
+    nothing left to wait for when it is taken up, and Slack is not told after a kill beside it.
+    """
+    passed_over = [one for one in points if "wait:" in one or one.endswith("notify:before_write")]
+    return list(dict.fromkeys(beside_effects(version, points) + passed_over))
+
+
 @pytest.fixture(params=ENDINGS)
 def version(request: pytest.FixtureRequest) -> str:
     """A version that is released, and one that is rolled back."""
@@ -66,19 +77,27 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 async def test_a_run_survives_kills_at_every_point_it_passes(
+    postgres_url: str, data: Path, zygote: Zygote, tally: Tally
+) -> None:
+    async with asyncio.TaskGroup() as both:
+        for version in ENDINGS:
+            both.create_task(_survives(postgres_url, data / version, zygote, tally, version))
+
+
+async def _survives(
     postgres_url: str, data: Path, zygote: Zygote, tally: Tally, version: str
 ) -> None:
     slack = version == BAD
     async with open_scene(postgres_url, data, ["calm", "shop"], tells_slack=slack) as scene:
         expected, points = await undisturbed(scene, zygote, "calm", version)
-        version = f"{version}-tortured"
-        run_id = await scene.release("shop", version)
+        own = f"{version}-tortured"
+        run_id = await scene.release("shop", own)
         killed = data / "killed"
-        detail = await _tortured(scene, zygote, run_id, version, killed)
-        tried = killed.read_text(encoding="utf-8").splitlines()
+        detail = await _tortured(scene, zygote, run_id, own, killed)
+        tried = killed.read_text(encoding="utf-8").replace("shop", "*").splitlines()
         await tally.hold(scene, detail, "shop", expected, points=len(tried))
-        assert set(points) <= {one.replace("shop", "*") for one in tried}
-        assert [node for node, _ in detail.path].count("taken over") > 0
+        assert set(points) - set(tried) <= set(by_itself(version, points))
+        assert "taken over" in [node for node, _ in detail.path]
 
 
 async def _tortured(
@@ -132,7 +151,7 @@ async def test_a_single_kill_beside_an_effect_loses_and_doubles_nothing(
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
         expected, points = await undisturbed(scene, zygote, "calm", version)
-        waiting = deque(beside_effects(version, points))
+        waiting = deque(by_itself(version, points))
         deadline = time.monotonic() + LONGEST_SECONDS
         async with crew(scene, zygote, strikes):
             while waiting or any(lane.run_id for lane in lanes):

@@ -71,7 +71,9 @@ async def _stop_them_all(
     scene: Scene, zygote: Zygote, strikes: Path, count: int
 ) -> tuple[list[Worker], list[Worker]]:
     """Put workers to work until each point has stopped one; those, and the ones still at work."""
-    order = scene.order(at=str(strikes), how="SIGSTOP")
+    # One run at a time: a worker that is stopped between its last look at the lease and the first
+    # byte of a request to somebody who knows no leases does send it when it wakes up.
+    order = scene.order(at=str(strikes), how="SIGSTOP", concurrency=1)
     zombies: list[Worker] = []
     at_work: list[Worker] = []
     deadline = time.monotonic() + LONGEST_SECONDS

@@ -28,7 +28,7 @@ from nodes.passage import Probe
 from settings import Settings
 from web.logs import set_up_logging
 
-VERSION: ContextVar[str] = ContextVar("VERSION")
+VERSION: ContextVar[str] = ContextVar("VERSION", default="")
 """What the run releases that the code is working on: a probe point alone does not say which run."""
 
 
@@ -46,6 +46,7 @@ class Order:
     env: dict[str, str]
     log: str
     lease: float
+    concurrency: int = 4
     held: bool = False
     kill_new: str = ""
     at: str = ""
@@ -152,7 +153,7 @@ async def work(order: Order) -> None:
         tell({"ready": os.getpid()})
         if order.held:
             await go.wait()
-        worker = await house.worker(4, probe=probe_of(order), lease_seconds=order.lease)
+        worker = await house.worker(order.concurrency, probe_of(order), order.lease)
         plain = worker.engine
         worker.engine = Marked(
             plain.graph, plain.leases, plain.runs, plain.clock, plain.worker_id, plain.probe
