@@ -48,6 +48,8 @@ WORST_FIRST = (
     VerdictKind.INCONCLUSIVE,
     VerdictKind.PASS,
 )
+MOST_EVENTS = 1e12
+"""Events in one window past which a number is the provider's mistake, and arithmetic fails."""
 SLACK_EVENTS, SLACK_SHARE = 0.5, 0.002
 """How far extrapolated counts may contradict each other: half an event, or 0.2% of all events."""
 
@@ -335,6 +337,11 @@ def _sound(counts: Counts) -> Counts | Gap:
     bad, total = counts.bad, counts.total
     if not (math.isfinite(bad) and math.isfinite(total)):
         return Gap(kind=VerdictKind.ERROR, reason=f"counts are not numbers ({bad} of {total})")
+    if max(abs(bad), abs(total)) > MOST_EVENTS:
+        return Gap(
+            kind=VerdictKind.ERROR,
+            reason=f"more events than any window can hold ({bad:g} of {total:g})",
+        )
     slack = max(SLACK_EVENTS, SLACK_SHARE * total)
     if total < 0 or bad < -slack:
         return Gap(

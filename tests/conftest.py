@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# The same examples each time where a red run has to mean that the change did it; elsewhere new
+# ones each time, so that the search goes on.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 HOW_TO_GET = {
     "prometheus": "apt-get install prometheus",

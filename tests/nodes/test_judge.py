@@ -389,6 +389,20 @@ def test_a_late_look_says_what_the_looks_in_time_would_have_said() -> None:
         )
 
 
+def test_counts_beyond_all_measure_are_an_error_of_the_provider() -> None:
+    window = MetricWindow(
+        start=datetime(2026, 3, 4, tzinfo=UTC),
+        seconds=30,
+        metric="latency",
+        kind="latency",
+        canary=Counts(bad=0.0, total=2.56e305),
+        stable=Counts(bad=0.0, total=0.0),
+    )
+    verdict = judge([window], objectives={"latency": 0.95}, config=JudgeConfig(), final=True)
+    assert verdict.kind is not VerdictKind.PASS
+    assert "more events than any window can hold" in verdict.reason
+
+
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-5, 1000).map(float)
 
 
