@@ -31,9 +31,9 @@ GOOD, BAD = "2.0.0", "2.0.0-bad"
 ENDINGS = {GOOD: RunState.SUCCEEDED, BAD: RunState.ROLLED_BACK}
 LONGEST_SECONDS = 250.0
 WARM = "1.1.0"
-LANES = 6
+LANES = 8
 """Runs that are under way at once, each of a service of its own."""
-WORKERS = 2
+WORKERS = 3
 
 
 async def undisturbed(
@@ -195,7 +195,7 @@ async def _look(scene: Scene, lane: Lane, tally: Tally, expected: Traces) -> Non
 @contextlib.asynccontextmanager
 async def crew(scene: Scene, zygote: Zygote, strikes: Path) -> AsyncIterator[None]:
     """Workers, each replaced as soon as it has been killed."""
-    order = scene.order(at=str(strikes))
+    order = scene.order(at=str(strikes), concurrency=1)
     failures: list[str] = []
 
     async def place() -> None:
