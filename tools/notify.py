@@ -38,14 +38,16 @@ class _WebhookWriter(ABC):
 
     service = "the webhook"
     setting = "NOTIFY_WEBHOOK_URL"
+    pace = 20.0
+    """Notifications a second."""
 
     def __init__(
-        self, url: SecretStr, *, per_second: float = 1.0, timeout_seconds: float = 10.0
+        self, url: SecretStr, *, per_second: float | None = None, timeout_seconds: float = 10.0
     ) -> None:
-        """Raises `Permanent` when the address is not a usable one."""
+        """`per_second` None: the service's own pace. Raises `Permanent` for a useless address."""
         self._url = url
         self._check_address()
-        self._pace = AsyncLimiter(1, 1 / per_second)
+        self._pace = AsyncLimiter(1, 1 / (per_second or self.pace))
         self._hidden = _HideAddress(url.get_secret_value().strip())
         logging.getLogger("httpx").addFilter(self._hidden)
         # A redirect would carry the message, and the trust in it, elsewhere.
@@ -137,6 +139,7 @@ class SlackNotifier(_WebhookWriter):
 
     service = "Slack"
     setting = "SLACK_WEBHOOK_URL"
+    pace = 1.0  # https://docs.slack.dev/apis/web-api/rate-limits
 
     def body(self, notice: Notify, stamp: Stamp) -> dict[str, Any]:
         return slack_message(notice)

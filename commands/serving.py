@@ -1,0 +1,91 @@
+"""`fermata serve`, `worker`, `demo` and `db`: what starts something."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from commands.console import fail, out, settings
+from domain.errors import SourceError
+
+app = typer.Typer()
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(db_app, name="db")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8321,
+    workers: Annotated[int, typer.Option(help="Runs advanced at once; 0: only the web.")] = 20,
+) -> None:
+    """Serve webhooks, API and pages, and advance runs in the same process.
+
+    With no backends set, everything outside is simulated, and the banner says so. On any address
+    but loopback, tokens (FERMATA_TOKENS) are required.
+    """
+    import server
+
+    _serving(lambda: server.serve(settings(), host, port, workers))
+
+
+@app.command()
+def worker(
+    workers: Annotated[int, typer.Option(help="Runs advanced at once.")] = 20,
+) -> None:
+    """Advance runs, beside a `serve` on the same database. SIGTERM drains, SIGKILL is survived."""
+    import server
+
+    _serving(lambda: server.work(settings(), workers))
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port of the pages; 0: any free one.")] = 8321,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep/--no-keep", help="Go on serving afterwards; default: on a terminal."),
+    ] = None,
+) -> None:
+    """Play three releases on the simulated world: good, rolled back, denied. No cloud, no key."""
+    from evals import demo as play
+
+    stay = keep if keep is not None else sys.stdin.isatty() and sys.stdout.isatty()
+    _serving(lambda: play.main(settings(), port, stay))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop, where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _serving(make: Any) -> None:
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(make())
+    except SourceError as error:
+        raise fail(str(error), code=2) from error
+    except RuntimeError as error:
+        # Port taken, no tokens, no world, no database: each says what to do.
+        raise fail(str(error)) from error
+    except KeyboardInterrupt:
+        code = 0
+    raise typer.Exit(code)
+
+
+@db_app.command("migrate")
+def db_migrate() -> None:
+    """Bring the database to the current schema (`serve` and `worker` do it on start as well)."""
+    import server
+
+    applied = asyncio.run(server.migrate_only(settings()))
+    out.print("\n".join(applied) if applied else "the schema is current")
