@@ -14,6 +14,7 @@ from settings import Settings
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
 from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
+from tools.executors import ExecutorReader, ExecutorWriter
 from tools.forge import GitHubForge
 from tools.forge_twin import ForgeTwin
 from tools.github_client import App, GitHubClient, Token
@@ -78,11 +79,12 @@ async def open_backends(
         )
         forge_reader, forge_writer, forge = await _forge(settings, stack)
         notifier, notify = await _notifier(settings, stack)
-        cluster_writer = KubernetesWriter(client)
-        writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, cluster_writer)
+        executing = ExecutorWriter({"kubernetes": KubernetesWriter(client)})
+        reading = ExecutorReader({"kubernetes": KubernetesReader(client)})
+        writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, executing)
         writers["git_comment_pr"] = forge_writer
         writers["notify"] = notifier
-        readers = Readers(KubernetesReader(client), metrics, forge_reader)
+        readers = Readers(reading, metrics, forge_reader)
         yield clock, Toolbox(readers, writers, (*backends, forge, notify))
 
 

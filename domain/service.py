@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from pydantic import Field
 
 from domain.event import Frozen
+
+Executor = Literal["kubernetes", "argo-rollouts", "cloud-deploy", "gitops"]
+"""What carries releases out: our own Deployments and route weights, an existing Argo `Rollout`, a
+Cloud Deploy delivery pipeline, or commits that a GitOps controller applies."""
 
 
 class SLI(Frozen):
@@ -48,6 +53,7 @@ class Environment(Frozen):
 class Workload(Frozen):
     """The Kubernetes objects that carry a service. The canary is `<deployment>-canary`."""
 
+    executor: Executor = "kubernetes"
     deployment: str
     container: str
     port: int = 8080

@@ -173,6 +173,7 @@ def _service(shape: ServiceShape, defaults: DefaultsShape) -> Service:
         docs=shape.docs,
         tags=tuple(shape.tags),
         workload=Workload(
+            executor=shape.workload.executor,
             deployment=deployment,
             container=shape.workload.container or deployment,
             port=shape.workload.port,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from domain.service import Executor
 from domain.source_hints import wrong
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -174,6 +175,9 @@ class EnvironmentShape(Shape):
 class WorkloadShape(Shape):
     """The Kubernetes objects that carry a service."""
 
+    executor: Executor = Field(
+        default="kubernetes", description="what carries releases out", examples=["argo-rollouts"]
+    )
     deployment: DeploymentName | None = None
     container: Label | None = None
     port: int = Field(default=8080, ge=1, le=65535)
