@@ -20,6 +20,7 @@ from policy.families import (
     change,
     checks,
     commands,
+    manifests,
     purpose,
     slo,
     waits,
@@ -39,6 +40,7 @@ RELEASE: Final[tuple[Family, ...]] = (
     windows.findings,
     canary.findings,
     checks.findings,
+    manifests.findings,
     slo.findings,
     approvals.findings,
 )

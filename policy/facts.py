@@ -35,6 +35,20 @@ class Commander(Frozen):
     roles: tuple[str, ...] | None
 
 
+class ManifestFact(Frozen):
+    """One way in which an object that the step would write breaks a rule for manifests."""
+
+    rule: str
+    """Name of a built-in rule, or `Kind/name` of a constraint."""
+    object: str
+    """`Deployment checkout`."""
+    path: str
+    """JSON path in the object."""
+    message: str
+    fix: str
+    bearing: Literal["deny", "approve"]
+
+
 class Facts(Frozen):
     """Everything a decision may rest on. What is unknown is None, and None never passes a rule."""
 
@@ -72,3 +86,7 @@ class Facts(Frozen):
     """Who asked for this by a command; None when the run came from something else."""
     head_moved: bool | None = False
     """Whether the pull request's head is no longer what was planned; None: could not be read."""
+    manifests: tuple[ManifestFact, ...] | None = ()
+    """What is wrong with the objects that the step would write; None: it could not be found out."""
+    manifests_unknown: str = ""
+    """Why, when `manifests` is None."""

@@ -12,10 +12,12 @@ from domain.plan import RiskClass
 from domain.yaml_source import Located, Path, load, validate
 from policy.matching import PathPattern, name_matches
 from policy.raw import RawApprovals, RawDenyWindow, RawPolicy, RawRisk, RawWindow, RawWindows
+from policy.raw_manifests import RawManifests
 from policy.rules import (
     ApprovalRules,
     CanaryRules,
     CheckRules,
+    ManifestRules,
     OverrideRules,
     RaiseRule,
     RiskRules,
@@ -67,6 +69,23 @@ def _rules(raw: RawPolicy) -> Rules:
         overrides=OverrideRules(
             raw.overrides.roles, raw.overrides.min_reason, raw.overrides.max_duration
         ),
+        manifests=manifest_rules(raw.manifests),
+    )
+
+
+def manifest_rules(raw: RawManifests) -> ManifestRules:
+    """The section `manifests`, without the rules that are off."""
+    bearings = raw.rules.model_dump(by_alias=True)
+    return ManifestRules(
+        bearing={rule: bearing for rule, bearing in bearings.items() if bearing != "off"},
+        unreadable=raw.unreadable,
+        adopted=raw.adopted,
+        registries=raw.registries,
+        resources=raw.resources,
+        probes=raw.probes,
+        exempt_namespaces=raw.exempt.namespaces,
+        exempt_images=raw.exempt.images,
+        constraints=raw.constraints,
     )
 
 

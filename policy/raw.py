@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from domain.plan import RiskClass
 from domain.source_hints import wrong
+from policy.raw_manifests import RawManifests
 from policy.raw_samples import RawSample
 from policy.raw_values import Country, Duration, Raw, RuleName, WeekTime, Zone
 
@@ -343,6 +344,7 @@ class RawPolicy(Raw):
     slo: RawSlo
     checks: RawChecks
     overrides: RawOverrides
+    manifests: RawManifests
     samples: Annotated[
         tuple[RawSample, ...],
         Field(default=(), description="cases that this policy has to decide as stated"),

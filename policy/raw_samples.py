@@ -76,6 +76,14 @@ class RawSampleFacts(Raw):
     lock_holder: str | None = None
     head_moved: bool | None = False
     not_before: Moment | None = None
+    manifests: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            default=(),
+            examples=[["image-tag"]],
+            description="rules for manifests that what is written would break; null: unknown",
+        ),
+    ]
 
 
 class RawSample(Raw):

@@ -83,6 +83,24 @@ class OverrideRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestRules:
+    """What Kubernetes objects have to be like. Rules that are off are not in `bearing`."""
+
+    bearing: Mapping[str, Answer]
+    """By the names of the built-in rules: what breaking one does to a release."""
+    unreadable: Answer
+    adopted: Literal["image", "all"]
+    registries: tuple[str, ...]
+    resources: tuple[str, ...]
+    """`requests.cpu` and so on."""
+    probes: tuple[str, ...]
+    exempt_namespaces: tuple[str, ...]
+    exempt_images: tuple[str, ...]
+    constraints: tuple[str, ...]
+    """Folders, from the policy file's own; read by whoever loads the policy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """All of a policy file, ready to be evaluated. Equal meaning gives an equal digest."""
 
@@ -97,6 +115,7 @@ class Rules:
     """By phase and verdict kind."""
     checks: CheckRules
     overrides: OverrideRules
+    manifests: ManifestRules
 
     @property
     def override_roles(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from domain.service import Target, Workload
 from domain.verdict import Verdict
 from domain.yaml_source import Located
 from policy.evaluate import evaluate
-from policy.facts import CheckFact, Facts, OverrideFact
+from policy.facts import CheckFact, Facts, ManifestFact, OverrideFact
 from policy.raw_samples import RawSample, RawSampleFacts
 from policy.rules import Rules
 
@@ -41,7 +41,7 @@ def failed_samples(
 ) -> Iterator[SourceProblem]:
     """A problem, at the sample's place, for each sample that comes out otherwise than stated."""
     for index, sample in enumerate(samples):
-        decision = evaluate(rules, facts_of(sample), sample.at)
+        decision = evaluate(rules, facts_of(rules, sample), sample.at)
         named = [one.rule for one in decision.rules]
         if decision.outcome is sample.expect and sample.rule in named:
             continue
@@ -54,7 +54,7 @@ def failed_samples(
         )
 
 
-def facts_of(sample: RawSample) -> Facts:
+def facts_of(rules: Rules, sample: RawSample) -> Facts:
     """The full facts that a sample's short ones stand for."""
     short = sample.facts
     speaks = short.action in ("git_comment_pr", "notify")
@@ -84,6 +84,27 @@ def facts_of(sample: RawSample) -> Facts:
         else None,
         verdict_phase=short.verdict.phase if short.verdict else None,
         head_moved=short.head_moved,
+        manifests=_broken(rules, short),
+        manifests_unknown="as the sample says",
+    )
+
+
+def _broken(rules: Rules, short: RawSampleFacts) -> tuple[ManifestFact, ...] | None:
+    """The named rules as broken by one object; those that are off are not looked at."""
+    if short.manifests is None:
+        return None
+    bearing = rules.manifests.bearing
+    return tuple(
+        ManifestFact(
+            rule=rule,
+            object=f"Deployment {short.service}",
+            path="$",
+            message="As the sample says.",
+            fix="Mend it.",
+            bearing=bearing.get(rule, "deny"),
+        )
+        for rule in short.manifests
+        if rule in bearing or "/" in rule
     )
 
 

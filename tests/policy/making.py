@@ -59,6 +59,21 @@ slo:
   post: {fail: deny, inconclusive: approve, nodata: approve, error: approve}
 checks: {environments: [prod], required: []}
 overrides: {roles: [sre-lead], min_reason: 10, max_duration: 2h}
+manifests:
+  rules:
+    image-tag: deny
+    image-digest: off
+    image-registry: deny
+    resources: deny
+    network-policy: deny
+    privileged: deny
+    host-namespaces: deny
+    host-path: deny
+    non-root: deny
+    privilege-escalation: deny
+    probes: approve
+  unreadable: approve
+  adopted: image
 """
 """A policy without windows and samples, one line a section, to be changed by `policy_with`."""
 
