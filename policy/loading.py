@@ -74,10 +74,10 @@ def _rules(raw: RawPolicy) -> Rules:
 
 
 def manifest_rules(raw: RawManifests) -> ManifestRules:
-    """The section `manifests`, without the rules that are off."""
+    """The section `manifests`, without the rules that are ignored."""
     bearings = raw.rules.model_dump(by_alias=True)
     return ManifestRules(
-        bearing={rule: bearing for rule, bearing in bearings.items() if bearing != "off"},
+        bearing={rule: bearing for rule, bearing in bearings.items() if bearing != "ignore"},
         unreadable=raw.unreadable,
         adopted=raw.adopted,
         registries=raw.registries,

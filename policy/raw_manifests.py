@@ -1,4 +1,4 @@
-"""The shape of the section `manifests` in `policy.yaml`: what Kubernetes objects have to be like."""
+"""The shape of the section `manifests` in `policy.yaml`: what objects have to be like."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from domain.source_hints import wrong
 from policy.raw_values import Raw
 
 Bearing = Annotated[
-    Literal["deny", "approve", "off"],
+    Literal["deny", "approve", "ignore"],
     Field(
         examples=["deny"],
-        description="what breaking the rule does to a release: deny it, or ask people; off: the "
+        description="what breaking the rule does to a release: deny it, or ask people; ignore: the "
         "rule is not looked at",
     ),
 ]
@@ -22,7 +22,7 @@ Probe = Literal["readiness", "liveness", "startup"]
 
 
 class RawManifestRules(Raw):
-    """The built-in rules. Each has to be named, so that none is off because it was forgotten."""
+    """The built-in rules. Each has to be named, so that none is missing because it was forgotten."""
 
     image_tag: Annotated[Bearing, Field(alias="image-tag")]
     image_digest: Annotated[Bearing, Field(alias="image-digest")]

@@ -84,7 +84,7 @@ class OverrideRules:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRules:
-    """What Kubernetes objects have to be like. Rules that are off are not in `bearing`."""
+    """What Kubernetes objects have to be like. Rules that are ignored are not in `bearing`."""
 
     bearing: Mapping[str, Answer]
     """By the names of the built-in rules: what breaking one does to a release."""

@@ -90,7 +90,7 @@ def facts_of(rules: Rules, sample: RawSample) -> Facts:
 
 
 def _broken(rules: Rules, short: RawSampleFacts) -> tuple[ManifestFact, ...] | None:
-    """The named rules as broken by one object; those that are off are not looked at."""
+    """The named rules as broken by one object; those that are ignored are not looked at."""
     if short.manifests is None:
         return None
     bearing = rules.manifests.bearing

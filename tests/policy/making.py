@@ -62,7 +62,7 @@ overrides: {roles: [sre-lead], min_reason: 10, max_duration: 2h}
 manifests:
   rules:
     image-tag: deny
-    image-digest: off
+    image-digest: ignore
     image-registry: deny
     resources: deny
     network-policy: deny
