@@ -8,6 +8,7 @@ from typing import Literal
 from domain.action import COMMS_KINDS, Action
 from domain.digest import digest_of
 from domain.event import Actor, Frozen
+from domain.secret import SecretScan
 
 
 class RiskClass(StrEnum):
@@ -54,6 +55,8 @@ class Change(Frozen):
     merged_by: Actor | None = None
     paths: tuple[str, ...] | None = None
     """Changed paths; None when they could not be determined."""
+    secret_scan: SecretScan | None = None
+    """Secrets that the change adds; None when nobody could look."""
     url: str = ""
 
 
