@@ -32,6 +32,9 @@ class Vote(Frozen):
     via: str
     """`api`, `cli`, `comment` or `page`."""
     at: datetime
+    teams: tuple[str, ...] = ()
+    """Teams on the forge that the person was found to be a member of (`organisation/team`), of
+    those that policy names; what could not be looked up is not in it."""
 
 
 class ApprovalRequest(Frozen):

@@ -69,6 +69,7 @@ def _rules(raw: RawPolicy) -> Rules:
         overrides=OverrideRules(
             raw.overrides.roles, raw.overrides.min_reason, raw.overrides.max_duration
         ),
+        team_roles={team.lower(): roles for team, roles in raw.roles.teams.items()},
         manifests=manifest_rules(raw.manifests),
     )
 

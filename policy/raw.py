@@ -324,6 +324,29 @@ class RawOverrides(Raw):
         return value
 
 
+TeamName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        examples=["acme/release-managers"],
+        description="a team on the forge, as organisation/team",
+    ),
+]
+
+
+class RawRoles(Raw):
+    """Roles that come from elsewhere than the token file and the permission on the repository."""
+
+    teams: Annotated[
+        dict[TeamName, Roles],
+        Field(
+            default={},
+            examples=[{"acme/release-managers": ["release-manager"]}],
+            description="teams on the forge, and the roles their members have",
+        ),
+    ]
+
+
 class RawPolicy(Raw):
     """All of `policy.yaml`."""
 
@@ -345,6 +368,7 @@ class RawPolicy(Raw):
     checks: RawChecks
     overrides: RawOverrides
     manifests: RawManifests
+    roles: Annotated[RawRoles, Field(default=RawRoles(), description="who has which role")]
     samples: Annotated[
         tuple[RawSample, ...],
         Field(default=(), description="cases that this policy has to decide as stated"),

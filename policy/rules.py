@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -116,6 +116,13 @@ class Rules:
     checks: CheckRules
     overrides: OverrideRules
     manifests: ManifestRules
+    team_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Roles of the members of each team on the forge, by `organisation/team` in small letters."""
+
+    @property
+    def teams(self) -> tuple[str, ...]:
+        """Every team that membership in has to be looked up for."""
+        return tuple(sorted(self.team_roles))
 
     @property
     def override_roles(self) -> tuple[str, ...]:
@@ -139,6 +146,8 @@ class Rules:
 
     def _roles(self) -> Iterator[str]:
         yield from self.overrides.roles
+        for given in self.team_roles.values():
+            yield from given
         for one in (self.approvals.otherwise, *self.approvals.needed.values()):
             if one is not None:
                 yield from (*one.roles, *one.escalate_roles)

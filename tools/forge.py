@@ -13,6 +13,7 @@ from domain.effect import Applied, Stamp
 from domain.errors import AdapterError, Permanent
 from tools.github_client import GitHubClient
 from tools.github_errors import Refused
+from tools.github_teams import Memberships
 from tools.ports import Guard
 from tools.sticky_comment import Sticky, says_the_same, stamp_words, understood, written
 
@@ -52,6 +53,12 @@ class GitHubForge:
 
     def __init__(self, client: GitHubClient) -> None:
         self._client = client
+        self._memberships = Memberships(client)
+
+    @property
+    def can_look(self) -> bool:
+        """It has credentials."""
+        return True
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -99,6 +106,10 @@ class GitHubForge:
             return None
         role = ROLES.get(str(told.get("role_name")))
         return role if role is not None else ROLES.get(str(told.get("permission")))
+
+    async def teams_of(self, login: str, teams: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Those of the teams that the login is an active member of; None when unknown."""
+        return await self._memberships.of(login, teams)
 
     async def _sha(self, path: str, repo: str, key: str) -> str | None:
         try:

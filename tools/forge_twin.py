@@ -22,6 +22,9 @@ class ForgeTwin:
     heads: dict[tuple[str, int], str] = field(default_factory=dict)
     branches: dict[tuple[str, str], str] = field(default_factory=dict)
     roles: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Members of each team; a team that is not in it cannot be looked up."""
+    can_look: bool = False
     comments: dict[tuple[str, int, str], str] = field(default_factory=dict)
     """By repository, number and marker: the whole text as GitHub would store it."""
 
@@ -40,6 +43,12 @@ class ForgeTwin:
     async def roles_of(self, repo: str, login: str) -> tuple[str, ...] | None:
         """What a test or demo has put in."""
         return self.roles.get((repo, login))
+
+    async def teams_of(self, login: str, teams: tuple[str, ...]) -> tuple[str, ...] | None:
+        """What a test or demo has put in."""
+        if any(team not in self.teams for team in teams):
+            return None
+        return tuple(team for team in teams if login in self.teams[team])
 
     async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
         """Render and remember; nothing leaves the house."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 import httpx
 import structlog
@@ -129,9 +130,16 @@ class GitHubClient:
         self._answers.clear()
 
     async def get(
-        self, path: str, *, repo: str | None = None, params: Mapping[str, str | int] | None = None
+        self,
+        path: str,
+        *,
+        repo: str | None = None,
+        organisation: str | None = None,
+        params: Mapping[str, str | int] | None = None,
     ) -> Any:
-        """GET a JSON document; `path` is below the repository when there is one."""
+        """GET a JSON document; `path` is below the repository, or the organisation, if given."""
+        where = f"/orgs/{quote(organisation, safe='')}" if organisation else ""
+        path = f"{where}{path}"
         what = f"GET {_shown(repo, path)}"
         retrying = AsyncRetrying(
             stop=stop_after_attempt(READ_TRIES),
@@ -144,7 +152,13 @@ class GitHubClient:
                 await self._reads.acquire()
                 key = f"{repo} {path} {sorted((params or {}).items())}"
                 response = await self._send(
-                    "GET", repo, path, what, params=params, headers=self._answers.condition(key)
+                    "GET",
+                    repo,
+                    path,
+                    what,
+                    organisation=organisation,
+                    params=params,
+                    headers=self._answers.condition(key),
                 )
                 return _json(self._answers.content(key, response), what)
         raise AssertionError("unreachable: tenacity reraises")
@@ -218,12 +232,17 @@ class GitHubClient:
         path: str,
         what: str,
         *,
+        organisation: str | None = None,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         self._keep_quiet(what)
-        github = await self._github(repo)
+        github = await (
+            self._installed_at(f"/orgs/{quote(organisation, safe='')}")
+            if organisation
+            else self._github(repo)
+        )
         url = f"/repos/{repo}{path}" if repo else path
         sent = {"X-GitHub-Api-Version": API_VERSION, **(headers or {})}
         try:
@@ -239,16 +258,20 @@ class GitHubClient:
             return self._root
         if not _REPO.fullmatch(repo):
             raise Permanent(f"{repo!r} is not a repository", "write it as owner/name")
+        return await self._installed_at(f"/repos/{repo}")
+
+    async def _installed_at(self, place: str) -> _Connected:
+        """The connection of the App's installation at a place; a token sees what it sees."""
         if not self._as_app:
             return self._root
-        known = self._installed.get(repo.lower())
+        known = self._installed.get(place.lower())
         if known is None:
-            told = await self.get(f"/repos/{repo}/installation")
+            told = await self.get(f"{place}/installation")
             auth = self._root.auth
             assert isinstance(auth, AppAuthStrategy)
-            number = int(_field(told, "id", f"GET /repos/{repo}/installation"))
+            number = int(_field(told, "id", f"GET {place}/installation"))
             known = self._connected(auth.as_installation(number))
-            self._installed[repo.lower()] = known
+            self._installed[place.lower()] = known
         return known
 
     def _connected(self, auth: BaseAuthStrategy) -> _Connected:

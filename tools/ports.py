@@ -74,3 +74,15 @@ class ForgeReader(Protocol):
     async def roles_of(self, repo: str, login: str) -> tuple[str, ...] | None:
         """Fermata roles that the login's permission on the repository gives; None when unknown."""
         ...
+
+    async def teams_of(self, login: str, teams: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Those of the teams (`organisation/team`) that the login is an active member of.
+
+        None when it could not be found out for one of them.
+        """
+        ...
+
+    @property
+    def can_look(self) -> bool:
+        """Whether there are credentials to look with; without, unknown is all it can say."""
+        ...

@@ -75,6 +75,8 @@ class GitHubServer(LocalServer):
         self.app_slug = "fermata"
         self.installation_tokens: dict[str, int] = {}
         self.repos: dict[str, Repo] = {}
+        self.teams: dict[str, dict[str, str]] = {}
+        """Members of `organisation/team`, each `active` or `pending`."""
         self.not_modified = 0
         self._ids = itertools.count(1001)
 
@@ -152,6 +154,11 @@ class GitHubServer(LocalServer):
         token_for = re.fullmatch(r"/app/installations/(\d+)/access_tokens", path)
         if method == "POST" and token_for and who == "app":
             return self._installation_token(int(token_for[1]))
+        member = re.fullmatch(r"/orgs/([^/]+)/teams/([^/]+)/memberships/([^/]+)", path)
+        if method == "GET" and member and who != "app":
+            return self._membership(f"{member[1]}/{member[2]}", member[3])
+        if method == "GET" and re.fullmatch(r"/orgs/[^/]+/installation", path) and who == "app":
+            return _json({"id": 77, "app_slug": self.app_slug})
         below = re.fullmatch(r"/repos/([^/]+/[^/]+)(/.*)?", path)
         repo = self.repos.get(below[1]) if below else None
         if below is None or repo is None:
@@ -270,6 +277,12 @@ class GitHubServer(LocalServer):
     ) -> web.Response:
         permission, role = repo.permissions.get(login, ("none", "none"))
         return _json({"permission": permission, "role_name": role, "user": {"login": login}})
+
+    def _membership(self, team: str, login: str) -> web.Response:
+        state = self.teams.get(team.lower(), {}).get(login)
+        if state is None:
+            return _json(NOT_FOUND, 404)
+        return _json({"url": f"{self.url}/x", "role": "member", "state": state})
 
     # --- Apps and GraphQL ------------------------------------------------------------------------
 

@@ -104,3 +104,13 @@ def test_a_key_that_is_none_is_refused_at_the_start(key_text: str) -> None:
 def test_a_token_that_is_none_is_refused_at_the_start(token: str) -> None:
     with pytest.raises(Permanent, match="token"):
         GitHubClient(Token(SecretStr(token)))
+
+
+async def test_an_app_looks_up_teams_as_installed_in_the_organisation(
+    key: rsa.RSAPrivateKey,
+) -> None:
+    async with GitHubServer(app_id="42", app_public_key=public_pem(key)) as server:
+        server.teams["acme/sre"] = {"sam": "active"}
+        client = GitHubClient(App("42", SecretStr(pem(key))), base_url=server.url, pace=QUICK)
+        assert await GitHubForge(client).teams_of("sam", ("acme/sre",)) == ("acme/sre",)
+        await client.aclose()
