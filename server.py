@@ -49,9 +49,11 @@ from store.queue import Hints
 from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
 from tools.toolbox import Backend, Toolbox
+from web.auth import session_key
 from web.logs import set_up_logging
 from web.metrics import Metrics
 from web.serving import Listening, is_loopback
+from web.sharing import PictureLinks
 
 log = structlog.get_logger("fermata")
 
@@ -144,7 +146,8 @@ async def open_house(
         saver = FencedSaver(database.pool, allowed=checkpointed_types())
         metrics = Metrics()
         toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
-        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url)
+        pictures = PictureLinks(session_key(settings.fermata_data))
+        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url, pictures)
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
             settings=settings,
@@ -193,6 +196,7 @@ def _nodes(
     toolbox: Toolbox,
     clock: Clock,
     base_url: str,
+    pictures: PictureLinks,
 ) -> Nodes:
     """Each node with exactly the ports it needs; only `execute` gets writers."""
     wording = Wording(base_url)
@@ -236,7 +240,12 @@ def _nodes(
             clock,
         ),
         rollback=Rollback(the_catalogue, books.releases, readers),
-        report=Report(the_catalogue, wording),
+        report=Report(
+            the_catalogue,
+            wording,
+            books.verdicts,
+            lambda run_id: f"{base_url}{pictures.path(run_id)}",
+        ),
     )
 
 

@@ -26,6 +26,7 @@ from web.meta import Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.receive import Edge
 from web.revival import Revival
+from web.sharing import PictureLinks
 from web.site import TAGS, install
 from web.tells import EventTells
 from web.tokens import TokenBook
@@ -36,17 +37,19 @@ class Access:
     """Who may come in. `admin_token` is the one made on first start, where no file names tokens."""
 
     gatekeeper: Gatekeeper
+    pictures: PictureLinks
     admin_token: str | None = None
 
 
 def open_access(settings: Settings) -> Access:
     """Tokens from FERMATA_TOKENS, or one admin token of this data folder. Raises SourceError."""
-    sessions = Sessions(session_key(settings.fermata_data))
+    key = session_key(settings.fermata_data)
+    sessions, pictures = Sessions(key), PictureLinks(key)
     if settings.fermata_tokens is not None:
-        return Access(Gatekeeper(TokenBook.load(settings.fermata_tokens), sessions))
+        return Access(Gatekeeper(TokenBook.load(settings.fermata_tokens), sessions), pictures)
     token = create_admin_token(settings.fermata_data)
     book = TokenBook().with_token(token, "admin", ("admin",))
-    return Access(Gatekeeper(book, sessions), token)
+    return Access(Gatekeeper(book, sessions), pictures, token)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def make_app(
     )
     desk = Desk(
         reads=books.queries,
+        windows=books.verdicts,
+        pictures=access.pictures,
         votes=PromptVotes(books.approvals, hints),
         locks=books.locks,
         releases=books.releases,

@@ -55,14 +55,17 @@ def runs_show(
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one run: plan, decisions, approvals, effects and verdicts."""
+    """Show one run: plan, decisions, approvals, effects, verdicts, and both versions' rates."""
     from web.terminal import render_run
+    from web.terminal_plots import render_windows
 
-    told = ask(lambda: client(url, token).get(f"/api/runs/{run}"))
+    asked = client(url, token)
+    told = ask(lambda: asked.get(f"/api/runs/{run}"))
     if as_json:
         show_json(told)
-    else:
-        render_run(told, out)
+        return
+    render_run(told, out)
+    render_windows(told, ask(lambda: asked.get(f"/api/runs/{told['id']}/windows"))["steps"], out)
 
 
 @runs_app.command("trace")

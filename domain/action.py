@@ -82,6 +82,12 @@ class Notify(Frozen):
     text: str
     links: tuple[tuple[str, str], ...] = ()
     """(label, URL) pairs."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """(label, sentence) pairs, shown one below the other."""
+    buttons: tuple[tuple[str, str], ...] = ()
+    """(label, URL) pairs of what the reader may do next; each leads to a page that asks first."""
+    picture: str = ""
+    """Address of a PNG that anybody with the address may see; '' for none."""
 
 
 Action = Annotated[

@@ -10,7 +10,7 @@ import asyncio
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -295,4 +295,4 @@ def _access(settings: Settings, data: Path) -> tuple[Access, dict[str, str]]:
     book = book.with_token(tokens["grace"], "grace", ("release-manager",))
     book = book.with_token(tokens["lin"], "lin", ("sre-lead",))
     gatekeeper = type(access.gatekeeper)(book, access.gatekeeper.sessions)
-    return Access(gatekeeper, access.admin_token), tokens
+    return replace(access, gatekeeper=gatekeeper), tokens

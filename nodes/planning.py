@@ -40,6 +40,14 @@ def shown(image: str | None) -> str:
     return version[:12] if _COMMIT.fullmatch(version) else version
 
 
+def deployed_image(plan: Plan, key: str) -> str | None:
+    """The image that a plan brings to a target; None when it deploys nothing there."""
+    for step in plan.steps:
+        if step.scope == key and isinstance(step.action, K8sDeploy):
+            return step.action.image
+    return None
+
+
 def image_for(service: Service, change: Change) -> str:
     """The image a change was built into, after the service's template."""
     tag = change.ref.removeprefix("refs/tags/") if change.ref else (change.sha or "")
@@ -246,13 +254,20 @@ def notify_step(
     links: tuple[tuple[str, str], ...] = (),
 ) -> Step:
     """Tell people through the notification channel; an empty text is written in its turn."""
+    return words_step(
+        id, Notify(channel=channel, severity=severity, title=title, text=text, links=links)
+    )
+
+
+def words_step(id: str, notice: Notify) -> Step:
+    """The step that says a notification as it is."""
     return Step(
         id=id,
-        title="Notify: " + title,
+        title="Notify: " + notice.title,
         agent="conductor",
         stage="words",
         scope=WORDS,
-        action=Notify(channel=channel, severity=severity, title=title, text=text, links=links),
+        action=notice,
     )
 
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
 
+from domain.action import Notify
 from domain.decision import Outcome as Ruled
 from domain.plan import Step
 from domain.run import RunState
-from domain.service import Catalogue
+from domain.service import Catalogue, Service
 from domain.state import Outcome, Proposal, State, Update, current_step
-from nodes.planning import comment_step, notify_step
+from nodes.aftermath import CAME_BACK, Aftermath, facts, runbook_of
+from nodes.impact import impact_of
+from nodes.planning import comment_step, words_step
 from nodes.wording import Wording
+from store.verdicts import Verdicts
 
 ENDINGS = {
     "run.cancelled": RunState.CANCELLED,
     "run.superseded": RunState.SUPERSEDED,
 }
-SEVERITY = {
+SEVERITY: dict[RunState, Literal["info", "warning", "critical"]] = {
     RunState.SUCCEEDED: "info",
     RunState.SUPERSEDED: "info",
     RunState.CANCELLED: "warning",
@@ -33,12 +39,16 @@ class Report:
 
     catalogue: Callable[[], Catalogue]
     wording: Wording
+    verdicts: Verdicts
+    picture: Callable[[str], str]
+    """Address of the drawing of a run's rates, for people who may not be signed in."""
 
     async def __call__(self, state: State) -> Update:
         if state["mode"] == "closing":
             return self._next_word(state)
         outcome = _outcome(state)
-        steps = self._closing_steps({**state, "outcome": outcome})
+        settled: State = {**state, "outcome": outcome}
+        steps = self._closing_steps(settled, await self._aftermath(settled))
         return Update(
             outcome=outcome,
             mode="closing",
@@ -58,35 +68,54 @@ class Report:
         proposal = Proposal(step=steps[cursor]) if cursor < len(steps) else None
         return Update(cursor=cursor, proposal=proposal, ruling=None, finding=None)
 
-    def _closing_steps(self, state: State) -> tuple[Step, ...]:
+    async def _aftermath(self, state: State) -> Aftermath | None:
+        """What a change that went back did to users; None for one that never reached them."""
+        plan, outcome = state["plan"], state["outcome"]
+        if plan is None or outcome is None or outcome.state not in CAME_BACK:
+            return None
+        if not state["touched"]:
+            return None
+        windows = await self.verdicts.windows(UUID(state["run_id"]))
+        impact = impact_of(plan.steps, windows, state["touched"][-1].key)
+        return Aftermath(
+            impact=impact,
+            picture=self.picture(state["run_id"]) if impact is not None else "",
+            runbook=runbook_of(self._service(state["touched"][-1].service)),
+        )
+
+    def _closing_steps(self, state: State, after: Aftermath | None) -> tuple[Step, ...]:
         plan, outcome = state["plan"], state["outcome"]
         if plan is None or outcome is None or plan.goal in ("preview", "notify"):
             return ()
         steps: list[Step] = []
         if plan.change.number is not None and plan.change.repo is not None:
-            steps.append(
-                comment_step(
-                    plan.change, "report.comment", "Say how it ended", self.wording.ending(state)
-                )
-            )
+            body = self.wording.ending(state, after)
+            steps.append(comment_step(plan.change, "report.comment", "Say how it ended", body))
         if plan.goal != "nothing":
-            steps.append(
-                notify_step(
-                    "report.notify",
-                    self.wording.headline(state),
-                    self.wording.notification(state),
-                    self._channel(state),
-                    SEVERITY[outcome.state],  # type: ignore[arg-type]
-                    self.wording.links(state),
-                )
+            links = self.wording.links(state)
+            if after is not None and after.runbook:
+                links = (*links, ("Runbook", after.runbook))
+            notice = Notify(
+                channel=self._channel(state),
+                severity=SEVERITY[outcome.state],
+                title=self.wording.headline(state),
+                text=self.wording.notification(state),
+                links=links,
+                facts=facts(state, after) if after is not None else (),
+                buttons=self.wording.buttons(state),
+                picture=after.picture if after is not None else "",
             )
+            steps.append(words_step("report.notify", notice))
         return tuple(steps)
+
+    def _service(self, name: str) -> Service | None:
+        return self.catalogue().service(name)
 
     def _channel(self, state: State) -> str:
         """The owners of the first service concerned."""
         plan = state["plan"]
         for step in plan.steps if plan else ():
-            service = self.catalogue().service(step.scope.partition("/")[0])
+            service = self._service(step.scope.partition("/")[0])
             if service is not None and service.owners:
                 return service.owners[0]
         return "releases"

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from domain.action import K8sDeploy, K8sTraffic, MetricsCheck, target_of
+from domain.action import K8sTraffic, MetricsCheck, target_of
 from domain.event import AlertGroup
 from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.state import State
+from nodes.aftermath import Aftermath, facts, standing
 from policy.evaluate import evaluate
 from policy.facts import Facts
 from policy.rules import Rules
@@ -65,15 +66,28 @@ class Wording:
         """The reason, the numbers and where things stand now."""
         outcome = state["outcome"]
         assert outcome is not None
-        return "\n".join([outcome.reason, *self._where(state)])
+        return "\n".join([outcome.reason, *standing(state)])
 
-    def ending(self, state: State) -> str:
-        """The sticky comment once the run is over."""
+    def buttons(self, state: State) -> tuple[tuple[str, str], ...]:
+        """What may be done next, each a form on the run's page."""
+        outcome = state["outcome"]
+        if outcome is None or outcome.state is RunState.SUCCEEDED:
+            return ()
+        url = self.run_url(state["run_id"])
+        return (("Retry", f"{url}#signal-retry"), ("Look at the run", url))
+
+    def ending(self, state: State, after: Aftermath | None = None) -> str:
+        """The sticky comment once the run is over; after a rollback with all that is known."""
         plan, outcome = state["plan"], state["outcome"]
         assert plan is not None
         assert outcome is not None
-        lines = [f"### {HEADLINES[outcome.state]}", "", plain(outcome.reason, 1500), ""]
-        lines += [f"- {plain(line)}" for line in self._where(state)]
+        lines = [f"### {HEADLINES[outcome.state]}", ""]
+        if after is None:
+            lines += [plain(outcome.reason, 1500), ""]
+            lines += [f"- {plain(line)}" for line in standing(state)]
+        else:
+            lines += [f"**{label}**: {plain(said, 1500)}  " for label, said in facts(state, after)]
+            lines += self._next_steps(state, after)
         lines += self._notes(plan)
         if outcome.state is RunState.DENIED:
             lines += [
@@ -81,6 +95,20 @@ class Wording:
                 "`/retry` tries again; `/override <reason>` by an authorised role lifts a window.",
             ]
         return "\n".join([*lines, *self._footer(state["run_id"])])
+
+    def _next_steps(self, state: State, after: Aftermath) -> list[str]:
+        """The drawing, and what the reader may do now."""
+        url = self.run_url(state["run_id"])
+        lines = ["", f"![Rates of both versions]({after.picture})"] if after.picture else []
+        lines += [
+            "",
+            f"`/retry` (or [the run page]({url}#signal-retry)) tries the same change again; "
+            "`/hold` keeps the next one from going on by itself.",
+        ]
+        places = [f"[Path through the graph]({url}#graph)"]
+        if after.runbook:
+            places.append(f"[Runbook]({after.runbook})")
+        return [*lines, "", " · ".join(places)]
 
     def progress(self, state: State) -> str:
         """The sticky comment while the run is under way: what is done and what comes next."""
@@ -119,22 +147,6 @@ class Wording:
             where = alert.labels.get("service") or alert.labels.get("instance") or ""
             lines.append(" ".join(f"[{alert.status}] {alert.name} {where}: {text}".split()))
         return "\n".join(lines)
-
-    def _where(self, state: State) -> list[str]:
-        """What each touched target runs now, as far as this run knows."""
-        plan, outcome = state["plan"], state["outcome"]
-        lines: list[str] = []
-        for target in state["touched"]:
-            image = _image(plan, target.key) if plan else None
-            before = next((b.image for b in state["baselines"] if b.key == target.key), None)
-            went_back = outcome is not None and outcome.state is not RunState.SUCCEEDED
-            last = bool(state["touched"]) and target.key == state["touched"][-1].key
-            lines.append(
-                f"{target.key} is back on {before}"
-                if went_back and last and before
-                else f"{target.key} runs {image or before or 'nothing'}"
-            )
-        return lines
 
     def _steps(self, plan: Plan, cursor: int) -> list[str]:
         lines: list[str] = []
@@ -193,13 +205,6 @@ class Wording:
         run = f"[Run page]({self.run_url(run_id)}) · " if run_id else ""
         docs = f"[How releases work]({self.base_url}/docs/releases)"
         return ["", f"<sub>{run}{docs} · [Commands]({self.base_url}/docs/commands)</sub>"]
-
-
-def _image(plan: Plan, key: str) -> str | None:
-    for step in plan.steps:
-        if step.scope == key and isinstance(step.action, K8sDeploy):
-            return step.action.image
-    return None
 
 
 def _limits(step: Step) -> str:

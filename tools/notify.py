@@ -176,6 +176,9 @@ def plain_message(notice: Notify, stamp: Stamp) -> dict[str, Any]:
         "title": notice.title,
         "text": notice.text,
         "links": [{"label": label, "url": url} for label, url in notice.links],
+        "facts": [{"label": label, "text": said} for label, said in notice.facts],
+        "actions": [{"label": label, "url": url} for label, url in notice.buttons],
+        "picture": notice.picture or None,
         "run_id": str(stamp.run_id),
         "step_id": stamp.step_id,
     }

@@ -15,6 +15,9 @@ MAX_HEADER = 150
 MAX_SECTION = 3000
 MAX_FALLBACK = 3000
 MAX_LINKS = 10
+MAX_FACTS = 12
+MAX_BUTTONS = 5
+MAX_URL = 3000
 SIGNS = {
     "info": ":information_source:",
     "warning": ":warning:",
@@ -32,8 +35,14 @@ def slack_message(notice: Notify) -> dict[str, Any]:
         {"type": "header", "text": {"type": "plain_text", "text": header, "emoji": True}}
     ]
     text = notice.text.strip()
-    if text:
+    if notice.facts:
+        blocks += [_section(_fact(label, said)) for label, said in notice.facts[:MAX_FACTS]]
+    elif text:
         blocks.append(_section(fitted(text, MAX_SECTION)))
+    if (picture := _picture(notice, title)) is not None:
+        blocks.append(picture)
+    if buttons := _buttons(notice):
+        blocks.append({"type": "actions", "elements": buttons})
     links = " · ".join(_links(notice))
     if links:
         blocks.append(_section(links))
@@ -45,6 +54,31 @@ def slack_message(notice: Notify) -> dict[str, Any]:
 
 def _section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+
+
+def _fact(label: str, said: str) -> str:
+    return f"*{escaped(_cut(label, 60))}*\n{fitted(said, MAX_SECTION - 100)}"
+
+
+def _picture(notice: Notify, title: str) -> dict[str, Any] | None:
+    """The drawing, where Slack's servers may reach it: they refuse the whole message if not."""
+    if not notice.picture.startswith("https://") or len(notice.picture) > MAX_URL:
+        return None
+    return {"type": "image", "image_url": notice.picture, "alt_text": _cut(title, 200)}
+
+
+def _buttons(notice: Notify) -> list[dict[str, Any]]:
+    """Buttons that open a page; nothing is done until somebody signed in confirms it there."""
+    return [
+        {
+            "type": "button",
+            "text": {"type": "plain_text", "text": _cut(label, 75), "emoji": False},
+            "url": url,
+            "action_id": f"open-{index}",
+        }
+        for index, (label, url) in enumerate(notice.buttons[:MAX_BUTTONS])
+        if _WEB.fullmatch(url) and len(url) <= MAX_URL
+    ]
 
 
 def _links(notice: Notify) -> list[str]:

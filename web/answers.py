@@ -14,6 +14,7 @@ from domain.event import Event
 from domain.plan import Plan
 from domain.run import RunState
 from domain.service import Service
+from domain.verdict import MetricWindow
 from store.locks import Holder, LockRow
 from store.queries import EventRow
 from store.records import (
@@ -158,6 +159,12 @@ class RunAnswer(RunSummary):
             backends=tuple(BackendAnswer.of(one) for one in backends),
             simulated={one.name: one.mode != "real" for one in backends},
         )
+
+
+class WindowList(Answer):
+    """Measured windows by step id."""
+
+    steps: dict[str, tuple[MetricWindow, ...]]
 
 
 class ApprovalList(Answer):

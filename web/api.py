@@ -25,6 +25,7 @@ from web.answers import (
     ServiceList,
     SignalAnswer,
     SignalBody,
+    WindowList,
     refusals,
 )
 from web.auth import API_KEY, BEARER, Principal, require
@@ -85,6 +86,12 @@ def _runs(desk: Desk) -> APIRouter:
         matched, approvals, effects with the decision (and approval) that allowed them, verdicts,
         signals, and the way through the graph. 409 when several runs begin with what was given."""
         return RunAnswer.from_detail(await detail_of(desk, run), desk.backends())
+
+    @router.get("/runs/{run}/windows", summary="Show what was measured", responses=refusals(404))
+    async def show_windows(_who: Who, run: RunName) -> WindowList:
+        """Every window of counts that the run's checks read, by step, oldest first."""
+        found = await desk.windows.windows((await detail_of(desk, run)).run.id)
+        return WindowList(steps={step: tuple(windows) for step, windows in found.items()})
 
     @router.post(
         "/runs/{run}/signals",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +14,13 @@ from domain.clock import Clock, SystemClock
 from domain.event import CommandName
 from domain.run import RunState
 from domain.service import Catalogue
+from domain.verdict import MetricWindow
 from store.locks import LockRow
 from store.queries import EventRow
 from store.records import ReleaseRow, RunDetail, RunRow
 from tools.toolbox import Backend
 from web.masking import mask
+from web.sharing import PictureLinks
 from web.tokens import Principal
 
 Judge = Callable[[ApprovalRequest, Vote, str, datetime], str | None]
@@ -58,6 +60,14 @@ class Reads(Protocol):
 
     async def event(self, event_id: UUID) -> EventRow | None:
         """One delivery."""
+        ...
+
+
+class WindowReads(Protocol):
+    """What was measured (`store.verdicts.Verdicts`)."""
+
+    async def windows(self, run_id: UUID) -> Mapping[str, Sequence[MetricWindow]]:
+        """Every measured window of a run, by step, oldest first."""
         ...
 
 
@@ -130,6 +140,7 @@ class Desk:
     """Everything the read API and the pages work with."""
 
     reads: Reads
+    windows: WindowReads
     votes: Votes
     locks: LockReads
     releases: ReleaseReads
@@ -145,5 +156,7 @@ class Desk:
     """Roles that may break the glass, from the policy; `admin` always may."""
     mask: Callable[[str], str] = mask
     """Takes secrets out of text before it is shown."""
+    pictures: PictureLinks | None = None
+    """Signs addresses of drawings for people who are not signed in."""
     docs: Path = Path("docs")
     """Folder with the Markdown pages served at `/docs/`."""

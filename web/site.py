@@ -19,6 +19,7 @@ from web.api import router_api
 from web.auth import Gatekeeper, router_sign_in
 from web.desk import Desk
 from web.pages import HEADINGS, Pages, router_pages
+from web.picture_routes import router_pictures
 from web.problems import Problem
 from web.rendering import STATIC
 from web.tokens import Principal
@@ -72,6 +73,7 @@ def install(app: FastAPI, desk: Desk, gatekeeper: Gatekeeper, *, warm: bool = Tr
     app.include_router(router_api(desk))
     app.include_router(router_sign_in(gatekeeper, pages.sign_in))
     app.include_router(router_pages(pages))
+    app.include_router(router_pictures(desk))
     app.mount("/static", Assets(directory=STATIC), name="static")
     app.add_middleware(SafeHeaders)
     _answer_problems(app, pages, gatekeeper)

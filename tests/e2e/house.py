@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -109,4 +109,4 @@ def _access(settings: Settings) -> Access:
     book = access.gatekeeper.tokens
     for name, roles in PEOPLE.items():
         book = book.with_token(f"{name}-token", name, roles)
-    return Access(Gatekeeper(book, access.gatekeeper.sessions), access.admin_token)
+    return replace(access, gatekeeper=Gatekeeper(book, access.gatekeeper.sessions))

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 import stat
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.artifacts import keep
 from tests.e2e.api import (
     Json,
     assert_every_effect_was_decided,
@@ -145,6 +147,7 @@ async def test_a_bad_version_is_taken_back_by_itself(served: Served) -> None:
     assert max(weights(run)) <= 10
     assert_every_effect_was_decided(run)
     assert [one["verdict"]["kind"] for one in run["verdicts"]][-1] == "fail"
+    await _told_with_numbers_and_a_picture(served, run)
 
 
 async def test_without_a_token_nothing_is_told(served: Served) -> None:
@@ -156,6 +159,22 @@ async def test_without_a_token_nothing_is_told(served: Served) -> None:
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert served.api.token is not None
     assert served.program.said().count(served.api.token) == 1  # the sign-in link, nowhere else
+
+
+async def _told_with_numbers_and_a_picture(served: Served, run: Json) -> None:
+    """The closing words say how many users were hit, and show it to readers without a session."""
+    said = {one["step_id"]: one["result"]["data"] for one in run["effects"]}
+    comment = said["report.comment"]["body"]
+    keep("rollback/comment.md", comment)
+    served_by_it = re.search(r"\*\*Blast radius\*\*: ([\d,]+) requests served", comment)
+    assert served_by_it is not None
+    assert int(served_by_it[1].replace(",", "")) > 0
+    address = re.search(r"!\[[^\]]*\]\((\S+/rates\.png)\)", comment)
+    assert address is not None
+    picture = await served.api.http.get(address[1])
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    keep("rollback/comment.png", picture.content)
+    assert "`/retry`" in comment
 
 
 def _traffic_steps(run: Json) -> list[Json]:

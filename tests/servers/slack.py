@@ -84,9 +84,39 @@ def block_problems(block: Any) -> list[str]:
         if not isinstance(elements, list) or not 1 <= len(elements) <= 10:
             return ["a context block needs 1 to 10 elements"]
         return [said for one in elements for said in _text(one, "mrkdwn", 3000)]
+    if kind == "image":
+        return _image(block)
+    if kind == "actions":
+        elements = block.get("elements")
+        if not isinstance(elements, list) or not 1 <= len(elements) <= 25:
+            return ["an actions block needs 1 to 25 elements"]
+        return [said for one in elements for said in _button(one)]
     if kind not in LIMITS:
         return [f"unknown block {kind!r}"]
     return _text(block.get("text"), "plain_text" if kind == "header" else "mrkdwn", LIMITS[kind])
+
+
+def _image(block: dict[str, Any]) -> list[str]:
+    """Slack fetches the picture itself, over the public web."""
+    url, alt = block.get("image_url"), block.get("alt_text")
+    problems = []
+    if not isinstance(url, str) or not url.startswith("https://") or len(url) > 3000:
+        problems.append(f"image_url is {url!r}")
+    if not isinstance(alt, str) or not 1 <= len(alt) <= 2000:
+        problems.append("an image needs alt_text")
+    return problems
+
+
+def _button(button: Any) -> list[str]:
+    if not isinstance(button, dict) or button.get("type") != "button":
+        return [f"unknown element {button!r}"]
+    problems = _text(button.get("text"), "plain_text", 75)
+    url = button.get("url")
+    if not isinstance(url, str) or not re.fullmatch(r"https?://\S{1,2990}", url):
+        problems.append(f"button url is {url!r}")
+    if not button.get("action_id"):
+        problems.append("a button needs an action_id")
+    return problems
 
 
 def _text(text: Any, kind: str, limit: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from domain.action import GitCommentPr, Notify, action_digest
 from domain.effect import Stamp
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
+from tests.artifacts import keep
 from tests.servers.local import Fault
 from tests.servers.slack import SlackServer, block_problems, unescaped
 from tools.notify import SlackNotifier, WebhookNotifier, idempotency_key
@@ -286,3 +288,52 @@ async def test_another_kind_of_action_is_refused(slack: SlackNotifier) -> None:
     for notifier in (slack, NotifyTwin()):
         with pytest.raises(Permanent, match="git_comment_pr"):
             await notifier.apply(other, stamp(), allow)
+
+
+AFTER = Notify(
+    channel="team-checkout",
+    severity="critical",
+    title="Rolled back: New tax engine",
+    text="checkout canary 8.1% errors (41 of 506) against 0.2% on stable (9 of 4,554)",
+    links=(("Run", "https://fermata.example/runs/1"), ("Runbook", "https://wiki.example/co")),
+    facts=(
+        ("Why", "checkout canary 8.1% errors (41 of 506) against 0.2% on stable; allowed 1.0%"),
+        ("Blast radius", "506 requests served by the new version (10% of the traffic), 41 errors"),
+        ("Now", "checkout/prod is back on ghcr.io/acme/checkout:1f00aa4"),
+    ),
+    buttons=(("Retry", "https://fermata.example/runs/1#signal-retry"),),
+    picture="https://fermata.example/shared/1/abc/rates.png",
+)
+
+
+async def test_a_rollback_tells_facts_shows_the_rates_and_offers_what_is_next(
+    server: SlackServer, slack: SlackNotifier
+) -> None:
+    await slack.apply(AFTER, stamp(AFTER), allow)
+    (message,) = server.messages
+    keep("rollback/slack.json", json.dumps(message, indent=2))
+    kinds = [block["type"] for block in message["blocks"]]
+    assert kinds == [
+        "header", "section", "section", "section", "image", "actions", "section", "context"
+    ]  # fmt: skip
+    assert message["blocks"][5]["elements"][0]["url"] == AFTER.buttons[0][1]
+    assert "506 requests" in message["blocks"][2]["text"]["text"]
+
+
+async def test_a_picture_that_slack_cannot_reach_is_left_out(
+    server: SlackServer, slack: SlackNotifier
+) -> None:
+    inside = AFTER.model_copy(update={"picture": "http://127.0.0.1:8321/shared/1/abc/rates.png"})
+    await slack.apply(inside, stamp(inside), allow)
+    assert "image" not in [block["type"] for block in server.messages[0]["blocks"]]
+
+
+async def test_a_generic_webhook_gets_facts_actions_and_picture_as_fields(
+    server: SlackServer, webhook: WebhookNotifier
+) -> None:
+    await webhook.apply(AFTER, stamp(AFTER), allow)
+    (body,) = server.plain.values()
+    keep("rollback/webhook.json", json.dumps(body, indent=2))
+    assert body["facts"][1]["label"] == "Blast radius"
+    assert body["actions"] == [{"label": "Retry", "url": AFTER.buttons[0][1]}]
+    assert body["picture"] == AFTER.picture

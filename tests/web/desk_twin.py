@@ -18,6 +18,7 @@ from domain.event import Event
 from domain.intake import Intake
 from domain.run import RunState
 from domain.service import Catalogue
+from domain.verdict import MetricWindow
 from policy.votes import judge_vote
 from store.locks import LockRow
 from store.queries import EventRow
@@ -29,6 +30,7 @@ from web.auth import Gatekeeper, Sessions, TokenBook
 from web.desk import Desk
 from web.meta import Parts, router_meta
 from web.metrics import Metrics, TimedRequests
+from web.sharing import PictureLinks
 from web.site import TAGS, install
 from web.tells import EventTells
 
@@ -68,6 +70,7 @@ class MemoryStore:
     rows: list[EventRow] = field(default_factory=list)
     locks: list[LockRow] = field(default_factory=list)
     releases: list[ReleaseRow] = field(default_factory=list)
+    measured: dict[UUID, dict[str, tuple[MetricWindow, ...]]] = field(default_factory=dict)
     failure: Exception | None = None
 
     def add(self, *details: RunDetail) -> None:
@@ -79,6 +82,9 @@ class MemoryStore:
     async def run_detail(self, run_id: UUID) -> RunDetail | None:
         self._fail()
         return self.details.get(run_id)
+
+    async def windows(self, run_id: UUID) -> dict[str, tuple[MetricWindow, ...]]:
+        return self.measured.get(run_id, {})
 
     async def list_runs(
         self,
@@ -280,6 +286,8 @@ def furnish(app: FastAPI, *, empty: bool = False, **changes: Any) -> House:
 
     desk = Desk(
         reads=store,
+        windows=store,
+        pictures=PictureLinks(b"p" * 32),
         votes=votes,
         locks=MemoryLocks(store),
         releases=store,

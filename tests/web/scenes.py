@@ -23,7 +23,7 @@ from domain.event import (
 )
 from domain.plan import Plan, Step
 from domain.run import RunState
-from domain.verdict import VerdictKind
+from domain.verdict import Counts, MetricWindow, VerdictKind
 from nodes.planning import notify_step, way_back
 from store.locks import Holder, LockRow
 from store.queries import EventRow
@@ -162,6 +162,31 @@ def rolled_back() -> RunDetail:
     return scene.done(RunState.ROLLED_BACK, f"checkout/prod went back: {why}")
 
 
+def measured(detail: RunDetail, suffix: str) -> dict[str, tuple[MetricWindow, ...]]:
+    """Windows of 30 seconds of a check whose canary gets worse while stable stays as it is."""
+    plan = detail.run.plan
+    assert plan is not None
+    step = next(one for one in plan.steps if one.id.endswith(suffix))
+    windows = []
+    for index, bad in enumerate((8, 17, 26, 29, 31)):
+        start = detail.run.created_at + timedelta(seconds=30 * index)
+        for metric, kind, seen, base in (
+            ("errors", "errors", bad, 9),
+            ("latency", "latency", 12 + index, 100),
+        ):
+            windows.append(
+                MetricWindow(
+                    start=start,
+                    seconds=30,
+                    metric=metric,
+                    kind=kind,
+                    canary=Counts(bad=seen, total=506),
+                    stable=Counts(bad=base, total=4554),
+                )
+            )
+    return {step.id: tuple(windows)}
+
+
 def denied() -> RunDetail:
     """Outside the change window."""
     plan = checkout_plan(39, "Friday evening hotfix")
@@ -294,6 +319,8 @@ def fill(store: MemoryStore) -> None:
         _release("prod", "1f00aa4", "good", 25, "succeeded"),
         _release("staging", "4f2c1a9be07d", "good", 0.5, "asking"),
     ]
+    back = store.details[run_id("rolled-back")]
+    store.measured[back.run.id] = measured(back, "prod.canary-10.check")
     holder = Holder(
         key="checkout/prod",
         run_id=run_id("asking"),

@@ -1,0 +1,81 @@
+"""What is told after a rollback: what, why, when, how many were hit, and what to do next. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.impact import Impact
+from domain.run import RunState
+from domain.service import Service
+from domain.state import State
+from nodes.planning import deployed_image
+
+CAME_BACK = frozenset({RunState.ROLLED_BACK, RunState.CANCELLED, RunState.FAILED})
+"""Endings after which people ask how many were hit."""
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """Facts of a change that went back. `picture` is the address of the drawing, '' without one."""
+
+    impact: Impact | None
+    picture: str = ""
+    runbook: str = ""
+
+
+def facts(state: State, after: Aftermath) -> tuple[tuple[str, str], ...]:
+    """(label, sentence) pairs: what, why, when, blast radius, now."""
+    plan, outcome = state["plan"], state["outcome"]
+    assert plan is not None
+    assert outcome is not None
+    told: list[tuple[str, str]] = [("What", plan.change.title), ("Why", outcome.reason)]
+    if after.impact is not None:
+        told += [("When", _when(after.impact)), ("Blast radius", blast_radius(after.impact))]
+    now = standing(state)
+    if now:
+        told.append(("Now", "; ".join(now)))
+    return tuple(told)
+
+
+def standing(state: State) -> list[str]:
+    """What each touched target runs now, as far as this run knows."""
+    plan, outcome = state["plan"], state["outcome"]
+    lines: list[str] = []
+    for target in state["touched"]:
+        image = deployed_image(plan, target.key) if plan else None
+        before = next((b.image for b in state["baselines"] if b.key == target.key), None)
+        went_back = outcome is not None and outcome.state is not RunState.SUCCEEDED
+        last = bool(state["touched"]) and target.key == state["touched"][-1].key
+        lines.append(
+            f"{target.key} is back on {before}"
+            if went_back and last and before
+            else f"{target.key} runs {image or before or 'nothing'}"
+        )
+    return lines
+
+
+def blast_radius(impact: Impact) -> str:
+    """`1,204 requests served by the new version (10% of the traffic), 98 errors, about 95 of them
+    more than stable would have had`."""
+    said = f"{impact.requests:,.0f} requests served by the new version"
+    if impact.share is not None:
+        said += f" ({impact.share:.0%} of the traffic)"
+    noun = "errors" if impact.metric == "errors" else f"bad in {impact.metric}"
+    said += f", {impact.bad:,.0f} {noun}"
+    if impact.caused is not None:
+        said += f", about {impact.caused:,.0f} more than stable's rate explains"
+    return said
+
+
+def _when(impact: Impact) -> str:
+    seconds = (impact.until - impact.since).total_seconds()
+    lasted = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return (
+        f"users saw it from {impact.since:%Y-%m-%d %H:%M:%S} to {impact.until:%H:%M:%S} UTC"
+        f" ({lasted} watched)"
+    )
+
+
+def runbook_of(service: Service | None) -> str:
+    """Where the service's people look first: its documentation page, '' when it names none."""
+    return service.docs if service is not None else ""

@@ -1,0 +1,163 @@
+"""Drawings of a check: the rates of both versions, window by window, as SVG or PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from domain.verdict import Counts, MetricWindow, VerdictKind
+from store.records import RunDetail, VerdictRow
+
+Kind = Literal["svg", "png"]
+MEDIA: Mapping[Kind, str] = {"svg": "image/svg+xml", "png": "image/png"}
+MOST_PANELS = 3
+INK, QUIET, CANARY, STABLE, LIMIT = "#1d2733", "#6b7785", "#c2410c", "#2563a8", "#9aa4af"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One indicator: rates as fractions by seconds since the check began; None where unknown."""
+
+    metric: str
+    verdict: VerdictKind | None
+    seconds: tuple[float, ...]
+    canary: tuple[float | None, ...]
+    stable: tuple[float | None, ...]
+    allowed: float | None
+
+    @property
+    def compared(self) -> bool:
+        """Whether a second version was measured."""
+        return any(rate is not None for rate in self.stable)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn of a run: a heading, the sentence below it, and a panel an indicator."""
+
+    heading: str
+    sentence: str
+    panels: tuple[Panel, ...]
+
+
+def drawing_of(detail: RunDetail, windows: Mapping[str, Sequence[MetricWindow]]) -> Drawing | None:
+    """The check that decided the run: the one that failed, or the latest; None without windows."""
+    rows = [row for row in detail.verdicts if windows.get(row.step_id) and row.phase != "pre"]
+    if not rows:
+        return None
+    failed = [row for row in rows if row.verdict.kind is VerdictKind.FAIL]
+    row = (failed or rows)[-1]
+    return Drawing(
+        heading=f"{detail.run.title} · {detail.run.state.value.replace('_', ' ')}",
+        sentence=row.verdict.reason,
+        panels=panels(windows[row.step_id], row),
+    )
+
+
+def panels(windows: Sequence[MetricWindow], row: VerdictRow | None = None) -> tuple[Panel, ...]:
+    """A panel for each indicator of a check, those that failed first."""
+    verdicts = {one.metric: one for one in row.verdict.metrics} if row is not None else {}
+    names = dict.fromkeys(one.metric for one in windows)
+    begin = min(one.start for one in windows)
+    made = []
+    for name in names:
+        own = [one for one in windows if one.metric == name]
+        told = verdicts.get(name)
+        ends = [one.start + timedelta(seconds=one.seconds) - begin for one in own]
+        made.append(
+            Panel(
+                metric=name,
+                verdict=told.verdict if told else None,
+                seconds=tuple(end.total_seconds() for end in ends),
+                canary=tuple(_rate(one.canary) for one in own),
+                stable=tuple(_rate(one.stable) for one in own),
+                allowed=told.allowed_rate if told else None,
+            )
+        )
+    made.sort(key=lambda one: one.verdict is not VerdictKind.FAIL)
+    return tuple(made[:MOST_PANELS])
+
+
+def _rate(counts: Counts | None) -> float | None:
+    return counts.bad / counts.total if counts is not None and counts.total > 0 else None
+
+
+def draw(drawing: Drawing, kind: Kind) -> bytes:
+    """The drawing as a file. matplotlib is imported here: few processes ever draw."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 1.1 + 1.5 * len(drawing.panels)), dpi=150, facecolor="white")
+    grid = figure.subplots(len(drawing.panels), 1, sharex=True, squeeze=False)
+    for axes, panel in zip(grid[:, 0], drawing.panels, strict=True):
+        _panel(axes, panel)
+    grid[-1, 0].set_xlabel("time since the check began", color=QUIET, fontsize=8)
+    figure.suptitle(_cut(drawing.heading, 78), x=0.02, ha="left", color=INK, fontsize=11)
+    figure.text(0.02, 0.985 - 0.34 / figure.get_figheight(), _cut(drawing.sentence, 112),
+                ha="left", va="top", color=QUIET, fontsize=8)  # fmt: skip
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.36 / figure.get_figheight()))
+    target = io.BytesIO()
+    # Text stays text, ids do not change from one drawing to the next, and no date is written.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fermata"}):
+        figure.savefig(target, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return target.getvalue()
+
+
+def _panel(axes: Any, panel: Panel) -> None:
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    for rates, colour, name, width in (
+        (panel.stable, STABLE, "stable", 1.4),
+        (panel.canary, CANARY, "new version", 2.2),
+    ):
+        known = [(at, rate) for at, rate in zip(panel.seconds, rates, strict=True)
+                 if rate is not None]  # fmt: skip
+        if not known:
+            continue
+        axes.plot(*zip(*known, strict=True), color=colour, linewidth=width, marker="o",
+                  markersize=3, label=name, clip_on=False)  # fmt: skip
+    if panel.allowed is not None:
+        axes.axhline(panel.allowed, color=LIMIT, linestyle=(0, (4, 3)), linewidth=1.1,
+                     label="allowed")  # fmt: skip
+    said = f" · {panel.verdict.value}" if panel.verdict is not None else ""
+    axes.set_title(panel.metric + said, loc="left", fontsize=9, color=INK)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    axes.xaxis.set_major_locator(MultipleLocator(_tick(panel.seconds)))
+    axes.xaxis.set_major_formatter(FuncFormatter(_seconds))
+    axes.set_ylim(bottom=0, top=_top(panel))
+    axes.set_xlim(left=0)
+    axes.tick_params(labelsize=7.5, colors=QUIET, length=2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#cfd6dd")
+    axes.legend(loc="upper right", fontsize=7, frameon=False, ncols=3, labelcolor=INK)
+
+
+def _top(panel: Panel) -> float:
+    """Room above the highest line for the legend; a flat zero still has a scale."""
+    known = [rate for rate in (*panel.canary, *panel.stable, panel.allowed) if rate is not None]
+    return max(known, default=0.0) * 1.45 or 0.01
+
+
+def _tick(seconds: Sequence[float]) -> float:
+    """Distance of the ticks: a round number of seconds or minutes that gives at most eight."""
+    last = max(seconds, default=0.0)
+    steps = (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+    return next((float(step) for step in steps if last <= 8 * step), last)
+
+
+def _seconds(value: float, _: object = None) -> str:
+    if value < 60 or value % 60:
+        return f"{value:g} s"
+    return f"{value / 60:g} min" if value < 7200 else f"{value / 3600:g} h"
+
+
+def _cut(text: str, limit: int) -> str:
+    """One line; `$` is literal, matplotlib would set mathematics."""
+    line = " ".join(text.split())
+    line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    return line.replace("$", r"\$")
