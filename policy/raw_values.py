@@ -128,6 +128,18 @@ RuleName = Annotated[
         examples=["no-weekend"], description="a name of its own: small letters, digits and hyphens"
     ),
 ]
+Names = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=1, examples=[["prod"]], description="names; `*` stands for any letters"),
+]
+Roles = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(
+        min_length=1,
+        examples=[["release-manager", "admin"]],
+        description="roles; any one of them is enough",
+    ),
+]
 
 
 def week_time_words(minutes: int) -> str:
