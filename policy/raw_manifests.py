@@ -22,7 +22,7 @@ Probe = Literal["readiness", "liveness", "startup"]
 
 
 class RawManifestRules(Raw):
-    """The built-in rules. Each has to be named, so that none is missing because it was forgotten."""
+    """The built-in rules. Each has to be named, so that none is missing by an oversight."""
 
     image_tag: Annotated[Bearing, Field(alias="image-tag")]
     image_digest: Annotated[Bearing, Field(alias="image-digest")]
