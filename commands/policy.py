@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from commands.console import read_file, show_json
+from commands.manifests import manifests
 from domain.errors import SourceError
 
 app = typer.Typer()
 policy_app = typer.Typer(no_args_is_help=True, help="Check and explain policy.")
 app.add_typer(policy_app, name="policy")
+policy_app.command("manifests")(manifests)
 
 
 @policy_app.command("check")
