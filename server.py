@@ -41,7 +41,7 @@ from nodes.watch import Watch
 from nodes.wording import Wording
 from policy.rules import Rules, load_policy
 from settings import Settings
-from store import embedded, migrate
+from store import embedded, migrate, roles
 from store.books import Books
 from store.checkpoints import FencedSaver
 from store.database import Database
@@ -65,6 +65,10 @@ class Unsafe(RuntimeError):
     """Serving like this would let anybody in."""
 
 
+class NoRecord(RuntimeError):
+    """There is no audit record where it was looked for."""
+
+
 @dataclass(frozen=True)
 class House:
     """Everything a process needs, open and connected."""
@@ -80,6 +84,8 @@ class House:
     hints: Hints
     backends: tuple[Backend, ...]
     metrics: Metrics
+    standing: roles.Standing
+    """What this process could do to the audit record."""
 
     def app(self, access: Access) -> FastAPI:
         """The web application on this house."""
@@ -93,6 +99,7 @@ class House:
             clock=self.clock,
             access=access,
             metrics=self.metrics,
+            standing=self.standing,
         )
 
     async def worker(
@@ -133,10 +140,12 @@ async def open_house(
     settings.fermata_data.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         url, where = await _database_url(settings, stack)
-        database = await Database.open(url)
+        database, standing = await _as_service(url, embedded=settings.database_url is None)
         stack.push_async_callback(database.close)
-        await migrate.apply(database)
+        url = database.url
         books = Books.of(database)
+        await books.audit.announce(rules.digest, str(settings.fermata_policy), rules.override_roles)
+        await stack.enter_async_context(books.audit.linking())
         clock, toolbox = await stack.enter_async_context(
             open_backends(settings, catalogue, world, host=host)
         )
@@ -161,6 +170,7 @@ async def open_house(
             hints=hints,
             backends=(Backend("database", "real", where), queue, *toolbox.backends),
             metrics=metrics,
+            standing=standing,
         )
 
 
@@ -187,6 +197,21 @@ async def _database_url(settings: Settings, stack: contextlib.AsyncExitStack) ->
     watch = asyncio.create_task(server.watch(), name="embedded-postgres")
     stack.callback(watch.cancel)
     return server.url, f"embedded PostgreSQL in {settings.fermata_data}"
+
+
+async def _as_service(url: str, *, embedded: bool) -> tuple[Database, roles.Standing]:
+    """Migrate, then connect as the role that can change no audit row, where there is one."""
+    owner = await Database.open(url, min_size=1, max_size=2)
+    try:
+        await migrate.apply(owner)
+        url = await roles.service_url(owner, embedded=embedded)
+    finally:
+        await owner.close()
+    database = await Database.open(url)
+    standing = await roles.standing(database)
+    if standing.guard != "sealed":
+        log.warning("audit rows could be changed", detail=standing.detail)
+    return database, standing
 
 
 def _nodes(
@@ -339,6 +364,26 @@ async def migrate_only(settings: Settings) -> list[str]:
         database = await Database.open(url)
         stack.push_async_callback(database.close)
         return await migrate.apply(database)
+
+
+@contextlib.asynccontextmanager
+async def open_record(settings: Settings) -> AsyncIterator[Database]:
+    """The database alone, also beside a `serve`; nothing in it is migrated.
+
+    Raises `NoRecord` where there is none, or none with an audit record yet.
+    """
+    if settings.database_url is None and not (settings.fermata_data / embedded.FOLDER).exists():
+        raise NoRecord(
+            f"there is no database in {settings.fermata_data}; set FERMATA_DATA or "
+            "DATABASE_URL to the one that is meant, or name a dump to verify"
+        )
+    async with contextlib.AsyncExitStack() as stack:
+        url, _ = await _database_url(settings, stack)
+        database = await Database.open(url, min_size=1, max_size=2)
+        stack.push_async_callback(database.close)
+        if await database.value("SELECT to_regclass('audit_links')") is None:
+            raise NoRecord("the database has no audit record yet; run `fermata db migrate`")
+        yield database
 
 
 def print_banner(house: House, access: Access) -> None:

@@ -16,13 +16,14 @@ from settings import Settings
 from store.approvals import Approvals, Judge
 from store.books import Books
 from store.queue import Hints
+from store.roles import Standing
 from tools.toolbox import Backend
 from web.alertmanager import router_alertmanager
 from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
 from web.desk import Desk
 from web.events import router_events
 from web.github import router_github
-from web.meta import Parts, router_meta
+from web.meta import AuditPart, Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.receive import Edge
 from web.revival import Revival
@@ -91,6 +92,7 @@ def make_app(
     clock: Clock,
     access: Access,
     metrics: Metrics,
+    standing: Standing,
 ) -> FastAPI:
     """The application: intake, API, pages, health."""
 
@@ -99,6 +101,15 @@ def make_app(
 
     async def database_answers() -> bool:
         return bool(await books.database.value("SELECT 1", {}) == 1)
+
+    async def audit() -> AuditPart:
+        head = await books.audit.head()
+        return AuditPart(
+            guard=standing.guard,
+            detail=standing.detail,
+            seq=head.seq if head else 0,
+            head=head.hash if head else "",
+        )
 
     edge = Edge(
         events=metrics.counted(books.events),
@@ -141,7 +152,7 @@ def make_app(
     app.include_router(router_events(edge))
     app.include_router(router_alertmanager(edge))
     app.include_router(
-        router_meta(Parts(database_answers, hints.healthy, lambda: backends), desk, metrics)
+        router_meta(Parts(database_answers, hints.healthy, lambda: backends, audit), desk, metrics)
     )
     install(app, desk, access.gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)

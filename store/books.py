@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store.approvals import Approvals
+from store.audit import AuditLog
 from store.database import Database
 from store.decisions import Decisions
 from store.effects import Effects
@@ -36,6 +37,7 @@ class Books:
     releases: Releases
     overrides: Overrides
     queries: Queries
+    audit: AuditLog
 
     @classmethod
     def of(cls, database: Database) -> Books:
@@ -54,4 +56,5 @@ class Books:
             releases=Releases(database),
             overrides=Overrides(database),
             queries=Queries(database),
+            audit=AuditLog(database),
         )

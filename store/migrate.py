@@ -17,6 +17,7 @@ from saq.queue.postgres import PostgresQueue
 
 from domain.digest import digest_of_bytes
 from domain.errors import FermataError
+from store import roles
 from store.database import Connection, Database
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -56,31 +57,37 @@ def known(folder: Path = FOLDER) -> tuple[Migration, ...]:
     for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql")):
         sql = path.read_text(encoding="utf-8")
         found.append(Migration(int(path.name[:4]), path.stem, sql, digest_of_bytes(sql.encode())))
-    if [one.version for one in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"the files in {folder.name}/ are not numbered 0001, 0002, …")
+    if len({one.version for one in found}) != len(found):
+        raise MigrationError(f"two files in {folder.name}/ have the same number")
     return tuple(found)
 
 
 async def apply(db: Database, migrations: tuple[Migration, ...] | None = None) -> list[str]:
     """Bring the schema up to date, LangGraph's and saq's tables included.
 
-    Returns the names of the migrations that were applied now. Raises `MigrationError` when the
-    database is newer than this version of Fermata, or was changed by an edited migration.
+    Returns the names of the migrations that were applied now, and sees to the rights of the role
+    that the service works as. Raises `MigrationError` when the database is newer than this version
+    of Fermata, was changed by an edited migration, or is another role's to migrate.
     """
     wanted = known() if migrations is None else migrations
     async with db.connection() as conn, _guard(conn):
+        if not await roles.owns(conn):
+            _refuse_strangers(_missing(wanted, await (await conn.execute(READ_LEDGER)).fetchall()))
+            return []
         await conn.execute("SELECT set_config('statement_timeout', '0', false)")
         try:
             await conn.execute(CREATE_LEDGER)
-            done = _check(wanted, await (await conn.execute(READ_LEDGER)).fetchall())
+            missing = _missing(wanted, await (await conn.execute(READ_LEDGER)).fetchall())
             await _libraries(db.url, conn)
-            for one in wanted[done:]:
+            for one in missing:
                 async with conn.transaction():
                     await conn.execute(one.sql.encode())
                     await conn.execute(ADD_TO_LEDGER, (one.version, one.name, one.checksum))
+            if migrations is None:
+                await roles.grant(conn)
         finally:
             await conn.execute("SELECT set_config('statement_timeout', '60s', false)")
-    return [one.name for one in wanted[done:]]
+    return [one.name for one in missing]
 
 
 async def pending(db: Database) -> list[str]:
@@ -88,26 +95,39 @@ async def pending(db: Database) -> list[str]:
     wanted = known()
     if await db.value("SELECT to_regclass('fermata_migrations')") is None:
         return [one.name for one in wanted]
-    rows = await db.rows(READ_LEDGER)
-    return [one.name for one in wanted[_check(wanted, rows) :]]
+    return [one.name for one in _missing(wanted, await db.rows(READ_LEDGER))]
 
 
-def _check(wanted: tuple[Migration, ...], rows: list[tuple[int, str, str]]) -> int:
-    """How many of the wanted migrations the database already has."""
-    if len(rows) > len(wanted):
+def _refuse_strangers(missing: list[Migration]) -> None:
+    """A role that does not own the tables may work with them once they are current."""
+    if missing:
+        names = ", ".join(one.name for one in missing)
         raise MigrationError(
-            f"the database is at migration {rows[-1][1]}, which this version of Fermata does not "
-            f"know (it ends at {wanted[-1].name if wanted else 'none'}); start the newer version, "
-            "or restore the backup from before the upgrade"
+            f"the database lacks {names}, and DATABASE_URL's role does not own its tables; run "
+            "`fermata db migrate` with the owner's DATABASE_URL first"
         )
-    for have, want in zip(rows, wanted, strict=False):
-        if (have[0], have[2]) != (want.version, want.checksum):
+
+
+def _missing(wanted: tuple[Migration, ...], rows: list[tuple[int, str, str]]) -> list[Migration]:
+    """Which of the wanted migrations the database does not have yet, in order."""
+    versions = {one.version for one in wanted}
+    strange = [row for row in rows if row[0] not in versions]
+    if strange:
+        raise MigrationError(
+            f"the database is at migration {strange[-1][1]}, which this version of Fermata does "
+            f"not know (it ends at {wanted[-1].name if wanted else 'none'}); start the newer "
+            "version, or restore the backup from before the upgrade"
+        )
+    recorded = {row[0]: row for row in rows}
+    for want in wanted:
+        have = recorded.get(want.version)
+        if have is not None and have[2] != want.checksum:
             raise MigrationError(
                 f"migration {want.name} was changed after it had been applied (recorded as "
                 f"{have[1]}, checksum {have[2][:12]}, now {want.checksum[:12]}); restore the file "
                 "and put the change into a new migration"
             )
-    return len(rows)
+    return [one for one in wanted if one.version not in recorded]
 
 
 @asynccontextmanager

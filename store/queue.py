@@ -166,6 +166,16 @@ class Hints:
         return True
 
 
+class _Queue(PostgresQueue):
+    """saq's queue; its tables are the migrations' business, and the service may create none."""
+
+    async def init_db(self) -> None:
+        async with self.pool.connection() as conn:
+            found = await (await conn.execute("SELECT to_regclass('saq_versions')")).fetchone()
+        if found is None or found[0] is None:
+            await super().init_db()
+
+
 class _Worker(Worker[Any]):
     """saq's worker; signals belong to the process that it runs in."""
 
@@ -196,9 +206,7 @@ def _postgres(url: str, max_size: int) -> Queue:
         timeout=ENQUEUE_SECONDS,
         check=still_there,
     )
-    return PostgresQueue(
-        pool=pool, name=NAME, min_size=1, max_size=max_size, manage_pool_lifecycle=True
-    )
+    return _Queue(pool=pool, name=NAME, min_size=1, max_size=max_size, manage_pool_lifecycle=True)
 
 
 async def _unflushed(conn: psycopg.AsyncConnection[Any]) -> None:

@@ -46,6 +46,7 @@ class Parts:
     database: Alive
     queue: Alive
     backends: Callable[[], Sequence[Backend]]
+    audit: Callable[[], Awaitable[AuditPart]] | None = None
 
 
 class Healthy(Answer):
@@ -61,6 +62,15 @@ class PartAnswer(Answer):
     detail: str = ""
 
 
+class AuditPart(Answer):
+    """The audit record's newest row, and whether this service could change what was recorded."""
+
+    guard: Literal["sealed", "guarded", "open"]
+    detail: str
+    seq: int
+    head: str
+
+
 class Ready(Answer):
     """`ready`: events are taken. `degraded`: they are, and something is slower than it should be.
     `down`: nothing can be stored."""
@@ -69,6 +79,7 @@ class Ready(Answer):
     database: PartAnswer
     queue: PartAnswer
     backends: tuple[BackendAnswer, ...] = Field(description="Each says whether it is real")
+    audit: AuditPart | None = Field(default=None, description="null: it could not be read")
 
 
 def router_meta(parts: Parts, desk: Desk, metrics: Metrics) -> APIRouter:
@@ -134,7 +145,19 @@ async def look(parts: Parts) -> Ready:
         database=database,
         queue=queue,
         backends=tuple(BackendAnswer.of(one) for one in parts.backends()),
+        audit=await _audit(parts) if database.status == "ok" else None,
     )
+
+
+async def _audit(parts: Parts) -> AuditPart | None:
+    if parts.audit is None:
+        return None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            return await parts.audit()
+    except (psycopg.Error, OSError) as error:
+        log.warning("the audit record does not answer", error=type(error).__name__)
+        return None
 
 
 async def _part(alive: Alive, consequence: str) -> PartAnswer:
@@ -159,4 +182,4 @@ def from_here(request: Request) -> bool:
         return False
 
 
-__all__ = ["Parts", "Ready", "from_here", "look", "router_meta"]
+__all__ = ["AuditPart", "Parts", "Ready", "from_here", "look", "router_meta"]
