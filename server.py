@@ -30,6 +30,7 @@ from nodes.ballots import Ballots
 from nodes.conductor import Conductor
 from nodes.execute import Execute
 from nodes.gate import Gate
+from nodes.happenings import Happenings
 from nodes.judge import JudgeConfig
 from nodes.observe import Observe
 from nodes.passage import NoProbe, Probe
@@ -251,6 +252,7 @@ def _nodes(
                 clock,
                 lambda: rules.override_seconds,
             ),
+            Happenings(books.releases, books.effects, books.verdicts),
             clock,
         ),
         approve=Approve(),
@@ -264,7 +266,7 @@ def _nodes(
             books.releases,
             clock,
         ),
-        rollback=Rollback(the_catalogue, books.releases, readers),
+        rollback=Rollback(the_catalogue, books.releases, readers, clock),
         report=Report(
             the_catalogue,
             wording,

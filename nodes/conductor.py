@@ -24,7 +24,15 @@ from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
 from nodes.passage import PassageRuntime
-from nodes.planning import comment_step, image_for, notify_step, release_plan, way_back
+from nodes.planning import (
+    comment_step,
+    image_for,
+    notify_step,
+    release_plan,
+    release_steps,
+    shown,
+    way_back,
+)
 from nodes.wording import Wording
 from policy.rules import Rules
 from store.records import Lease
@@ -280,18 +288,28 @@ class Conductor:
         seen = await self.readers.cluster.workload(target)
         current = seen.stable.image if seen.stable else None
         history = await self.releases.history(service.name, environment.name, 20)
-        good = next((r.image for r in history if r.status == "good" and r.image != current), None)
+        good = next((r for r in history if r.status == "good" and r.image != current), None)
         if good is None:
             return _nothing(
                 change,
                 f"No earlier version of {target.key} is known to be good, so there is nothing to "
                 f"roll back to. Deploy one: /deploy {service.name} {environment.name} <sha>.",
             )
+        baselines = (Baseline(key=target.key, image=current),)
+        since = self.clock.now() - good.at
+        if since > self.rules().autonomy.fast_rollback and environment.canary:
+            # What was good long ago may not fit today's data: it has to prove itself again.
+            steps = release_steps(service, environment, good.image, current)
+            note = (
+                f"{shown(good.image)} was proven good {since.days} days ago, longer than "
+                "autonomy.fast_rollback: it goes through the canary."
+            )
+            plan = Plan(change=change, goal="rollback", steps=steps, notes=(note,))
+            return plan, baselines
         steps = way_back(
-            service, environment, good, had_canary=seen.canary is not None, verify=True
+            service, environment, good.image, had_canary=seen.canary is not None, verify=True
         )
-        plan = Plan(change=change, goal="rollback", steps=steps)
-        return plan, (Baseline(key=target.key, image=current),)
+        return Plan(change=change, goal="rollback", steps=steps), baselines
 
     def _alert_plan(self, change: Change, event: Event) -> Plan:
         body = event.body

@@ -17,9 +17,10 @@ from domain.event import Actor, Commanded, CommandName
 from domain.plan import Plan
 from domain.state import Proposal, Ruling, State, Update, target_in_flight
 from nodes.ballots import Ballots
+from nodes.happenings import Happenings
 from nodes.passage import Passage, PassageRuntime
 from policy.evaluate import evaluate
-from policy.facts import CheckFact, Commander, Facts, OverrideFact
+from policy.facts import AlertFact, CheckFact, Commander, Facts, OverrideFact
 from policy.rules import Rules
 from store.decisions import Decisions
 from store.locks import Locks
@@ -38,6 +39,7 @@ class Gate:
     locks: Locks
     signals: Signals
     ballots: Ballots
+    happenings: Happenings
     clock: Clock
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
@@ -54,7 +56,11 @@ class Gate:
         commander = await self.ballots.commander(state["event"])
         steering = await self.ballots.steering(known.signals)
         facts = _facts(state, proposal, known, steering, commander).model_copy(
-            update={"head_moved": await self._head_moved(state)}
+            update={
+                "head_moved": await self._head_moved(state),
+                "history": await self.happenings.history(proposal.step.action),
+                "alerts": await self._alerts(state, known),
+            }
         )
         decision = evaluate(rules, facts, now)
         if decision.outcome is Outcome.ALLOW and _takes_lock(proposal):
@@ -64,6 +70,12 @@ class Gate:
                 decision = evaluate(rules, facts, now)
         ruling = await self._record(passage, state, proposal, facts, decision, now)
         return Update(proposal=proposal, ruling=ruling, seen_seq=max(seen, state["seen_seq"]))
+
+    async def _alerts(self, state: State, known: RunFacts) -> tuple[AlertFact, ...]:
+        """On the way forward only: the way back is not stopped by what made it necessary."""
+        if state["mode"] != "forward":
+            return ()
+        return await self.happenings.alerts(known.run.id, known.signals, target_in_flight(state))
 
     async def _without_expired(self, passage: Passage, known: RunFacts, now: datetime) -> RunFacts:
         """Close questions whose time is over, so that what is asked next is a new one."""

@@ -182,6 +182,7 @@ class Observe:
                     sha=plan.change.sha if check.phase == "post" else None,
                     status="good",
                     reason=finding.reason,
+                    at=self.clock.now(),
                 )
         return _next(state, finding)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from domain.action import K8sDeploy, target_of
+from domain.clock import Clock
 from domain.plan import Step
 from domain.run import RunState
 from domain.service import Catalogue, Target
@@ -23,10 +24,11 @@ class Rollback:
     catalogue: Callable[[], Catalogue]
     releases: Releases
     readers: Readers
+    clock: Clock
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
         reason = _why(state)
-        if state["mode"] == "rollback" or state["goal"] == "rollback":
+        if state["mode"] == "rollback" or _goes_straight_back(state):
             return _give_up(f"The way back failed as well: {reason}")
         target = target_in_flight(state)
         if target is None:
@@ -52,6 +54,7 @@ class Rollback:
                 sha=state["plan"].change.sha,
                 status="bad",
                 reason=reason,
+                at=self.clock.now(),
             )
         had_canary = any(
             isinstance(step.action, K8sDeploy) and step.action.track == "canary"
@@ -83,6 +86,13 @@ class Rollback:
         ):
             return before, True
         return None, False
+
+
+def _goes_straight_back(state: State) -> bool:
+    """Whether the plan is a way back itself; one through a canary can be taken back, too."""
+    return state["goal"] == "rollback" and not any(
+        isinstance(step.action, K8sDeploy) for step in state["steps"]
+    )
 
 
 def _stable_touched(state: State, target: Target) -> bool:

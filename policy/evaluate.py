@@ -15,7 +15,9 @@ from domain.decision import Decision, MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
 from policy.families import (
+    alerts,
     approvals,
+    autonomy,
     canary,
     change,
     checks,
@@ -33,13 +35,14 @@ from policy.rules import Rules
 
 Family = Callable[[Case], Iterable[Finding]]
 
-ALWAYS: Final[tuple[Family, ...]] = (change.findings, waits.findings)
+ALWAYS: Final[tuple[Family, ...]] = (change.findings, alerts.findings, waits.findings)
 """Asked about every step on the way forward."""
 RELEASE: Final[tuple[Family, ...]] = (
     purpose.findings,
     windows.findings,
     canary.findings,
     checks.findings,
+    autonomy.findings,
     manifests.findings,
     slo.findings,
     approvals.findings,

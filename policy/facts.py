@@ -49,6 +49,24 @@ class ManifestFact(Frozen):
     bearing: Literal["deny", "approve"]
 
 
+class ReleaseFact(Frozen):
+    """An image that was proven (`good`) or rolled back (`bad`) in the step's place."""
+
+    image: str
+    status: Literal["good", "bad"]
+    at: datetime
+    reason: str = ""
+
+
+class AlertFact(Frozen):
+    """An alert on the step's service that fires and began after the run did."""
+
+    name: str
+    severity: str
+    """The label `severity`, '' without one."""
+    since: datetime
+
+
 class Facts(Frozen):
     """Everything a decision may rest on. What is unknown is None, and None never passes a rule."""
 
@@ -86,6 +104,9 @@ class Facts(Frozen):
     """Who asked for this by a command; None when the run came from something else."""
     head_moved: bool | None = False
     """Whether the pull request's head is no longer what was planned; None: could not be read."""
+    history: tuple[ReleaseFact, ...] | None = ()
+    """What was said of versions in this place, for steps that deploy; None: could not be read."""
+    alerts: tuple[AlertFact, ...] = ()
     manifests: tuple[ManifestFact, ...] | None = ()
     """What is wrong with the objects that the step would write; None: it could not be found out."""
     manifests_unknown: str = ""

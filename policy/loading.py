@@ -11,11 +11,13 @@ from policy.matching import PathPattern
 from policy.problems import problems_of, rows_for
 from policy.raw import RawPolicy
 from policy.raw_approvals import RawApprovals
+from policy.raw_autonomy import RawAutonomy
 from policy.raw_manifests import RawManifests
 from policy.raw_risk import RawRisk
 from policy.raw_windows import RawDenyWindow, RawWindow, RawWindows
 from policy.rules import (
     ApprovalRules,
+    AutonomyRules,
     CanaryRules,
     CheckRules,
     ManifestRules,
@@ -71,7 +73,21 @@ def _rules(raw: RawPolicy) -> Rules:
             raw.overrides.roles, raw.overrides.min_reason, raw.overrides.max_duration
         ),
         team_roles={team.lower(): roles for team, roles in raw.roles.teams.items()},
+        autonomy=autonomy_rules(raw.autonomy),
         manifests=manifest_rules(raw.manifests),
+    )
+
+
+def autonomy_rules(raw: RawAutonomy) -> AutonomyRules:
+    """The section `autonomy`."""
+    return AutonomyRules(
+        quarantine_after=raw.quarantine.after,
+        quarantine_within=raw.quarantine.within,
+        flapping_rollbacks=raw.flapping.rollbacks,
+        flapping_within=raw.flapping.within,
+        flapping_then=raw.flapping.then,
+        alert_severities=frozenset(raw.alerts),
+        fast_rollback=raw.fast_rollback,
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from domain.plan import RiskClass
 from policy.raw_approvals import RawApprovals, RawOverrides, RawRoles
+from policy.raw_autonomy import RawAutonomy
 from policy.raw_delivery import RawCanary, RawChecks, RawSlo
 from policy.raw_manifests import RawManifests
 from policy.raw_risk import RawRisk
@@ -75,6 +76,7 @@ class RawPolicy(Raw):
     slo: RawSlo
     checks: RawChecks
     overrides: RawOverrides
+    autonomy: RawAutonomy
     manifests: RawManifests
     roles: Annotated[RawRoles, Field(default=RawRoles(), description="who has which role")]
     samples: Annotated[

@@ -76,6 +76,16 @@ class RawSampleFacts(Raw):
     lock_holder: str | None = None
     head_moved: bool | None = False
     not_before: Moment | None = None
+    failed_before: Annotated[
+        int, Field(default=0, ge=0, description="times that this version failed here, an hour ago")
+    ]
+    rolled_back_before: Annotated[
+        int, Field(default=0, ge=0, description="rollbacks of other versions here, an hour ago")
+    ]
+    alerts: Annotated[
+        tuple[str, ...],
+        Field(default=(), description="severities of alerts that began five minutes ago"),
+    ]
     manifests: Annotated[
         tuple[str, ...] | None,
         Field(

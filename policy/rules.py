@@ -83,6 +83,19 @@ class OverrideRules:
 
 
 @dataclass(frozen=True, slots=True)
+class AutonomyRules:
+    """When to stop trying by itself."""
+
+    quarantine_after: int
+    quarantine_within: timedelta
+    flapping_rollbacks: int
+    flapping_within: timedelta
+    flapping_then: Answer
+    alert_severities: frozenset[str]
+    fast_rollback: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestRules:
     """What Kubernetes objects have to be like. Rules that are ignored are not in `bearing`."""
 
@@ -115,6 +128,7 @@ class Rules:
     """By phase and verdict kind."""
     checks: CheckRules
     overrides: OverrideRules
+    autonomy: AutonomyRules
     manifests: ManifestRules
     team_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Roles of the members of each team on the forge, by `organisation/team` in small letters."""

@@ -26,7 +26,7 @@ from domain.service import Target, Workload
 from domain.verdict import Verdict
 from domain.yaml_source import Located
 from policy.evaluate import evaluate
-from policy.facts import CheckFact, Facts, ManifestFact, OverrideFact
+from policy.facts import AlertFact, CheckFact, Facts, ManifestFact, OverrideFact, ReleaseFact
 from policy.raw_samples import RawSample, RawSampleFacts
 from policy.rules import Rules
 
@@ -84,6 +84,11 @@ def facts_of(rules: Rules, sample: RawSample) -> Facts:
         else None,
         verdict_phase=short.verdict.phase if short.verdict else None,
         head_moved=short.head_moved,
+        history=_history(sample),
+        alerts=tuple(
+            AlertFact(name="SampleAlert", severity=one, since=sample.at - timedelta(minutes=5))
+            for one in short.alerts
+        ),
         manifests=_broken(rules, short),
         manifests_unknown="as the sample says",
     )
@@ -105,6 +110,17 @@ def _broken(rules: Rules, short: RawSampleFacts) -> tuple[ManifestFact, ...] | N
         )
         for rule in short.manifests
         if rule in bearing or "/" in rule
+    )
+
+
+def _history(sample: RawSample) -> tuple[ReleaseFact, ...]:
+    """The failures that a sample names, all an hour before it."""
+    own = _action(sample.facts)
+    image = own.image if isinstance(own, K8sDeploy) else "sample:1"
+    others = [f"sample:other-{n}" for n in range(sample.facts.rolled_back_before)]
+    return tuple(
+        ReleaseFact(image=one, status="bad", at=sample.at - _VOTED_BEFORE, reason="as stated")
+        for one in [image] * sample.facts.failed_before + others
     )
 
 

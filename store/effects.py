@@ -27,6 +27,9 @@ WHERE f.id = %(id)s AND f.run_id = held.run_id AND f.state <> 'applied'
 OF_RUN = """
 SELECT fermata_doc(f) FROM effects f WHERE run_id = %(run)s ORDER BY started_at, id
 """
+BEGAN = """
+SELECT min(started_at) FROM effects WHERE run_id = %(run)s AND starts_with(step_id, %(prefix)s)
+"""
 
 
 @dataclass(frozen=True)
@@ -101,3 +104,8 @@ class Effects:
     async def of_run(self, run_id: UUID) -> list[EffectRow]:
         """All effects of a run, oldest first."""
         return await self.db.models(EffectRow, OF_RUN, {"run": run_id})
+
+    async def began(self, run_id: UUID, key: str) -> datetime | None:
+        """When the run first changed a target (`service/environment`); None: not yet."""
+        found = await self.db.value(BEGAN, {"run": run_id, "prefix": f"{key}."})
+        return found if isinstance(found, datetime) else None

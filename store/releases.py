@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from store.database import Database, text
@@ -10,8 +11,9 @@ from store.records import Lease, ReleaseRow
 
 # A node may run twice: the same word of the same run is kept once.
 RECORD = """
-INSERT INTO releases (service, environment, image, sha, run_id, status, reason)
-SELECT %(service)s, %(environment)s, %(image)s, %(sha)s, held.run_id, %(status)s, %(reason)s
+INSERT INTO releases (service, environment, image, sha, run_id, status, reason, at)
+SELECT %(service)s, %(environment)s, %(image)s, %(sha)s, held.run_id, %(status)s, %(reason)s,
+       %(at)s
 FROM (SELECT fermata_hold(%(run)s, %(fence)s) AS run_id) held
 ON CONFLICT (service, environment, image, run_id, status) DO NOTHING
 """
@@ -53,8 +55,12 @@ class Releases:
         sha: str | None,
         status: Literal["good", "bad"],
         reason: str,
+        at: datetime,
     ) -> None:
-        """Say that an image proved itself in an environment, or did not. Raises `LeaseLost`."""
+        """Say that an image proved itself in an environment, or did not. Raises `LeaseLost`.
+
+        `at` is in the time of the world that is operated, as policy looks back in it.
+        """
         await self.db.count(
             RECORD,
             {
@@ -66,6 +72,7 @@ class Releases:
                 "sha": sha,
                 "status": status,
                 "reason": text(reason),
+                "at": at,
             },
         )
 

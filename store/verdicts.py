@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from domain.verdict import MetricWindow, Verdict
+from domain.verdict import MetricWindow, Verdict, VerdictKind
 from store.database import Database, jsonb
 from store.records import Lease
 
@@ -29,6 +29,11 @@ FROM held
 """
 WINDOWS = """
 SELECT step_id, body FROM metric_windows WHERE run_id = %(run)s ORDER BY step_id, start, metric
+"""
+BEFORE = """
+SELECT verdict ->> 'kind' FROM verdicts
+WHERE run_id = %(run)s AND phase = 'pre' AND starts_with(step_id, %(prefix)s)
+ORDER BY seq DESC LIMIT 1
 """
 
 
@@ -65,3 +70,8 @@ class Verdicts:
         for step_id, body in await self.db.rows(WINDOWS, {"run": run_id}):
             found.setdefault(step_id, []).append(MetricWindow.model_validate(body))
         return {step_id: tuple(windows) for step_id, windows in found.items()}
+
+    async def before(self, run_id: UUID, key: str) -> VerdictKind | None:
+        """The last word on a target (`service/environment`) before the run changed it, if any."""
+        found = await self.db.value(BEFORE, {"run": run_id, "prefix": f"{key}."})
+        return VerdictKind(found) if found else None

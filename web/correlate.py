@@ -236,6 +236,8 @@ def _told(group: AlertGroup, fingerprint: str, service: Service) -> dict[str, An
                 "fingerprint": alert.fingerprint,
                 "severity": alert.labels.get("severity", ""),
                 "summary": alert.annotations.get("summary", "")[:500],
+                "environment": alert.labels.get("environment") or alert.labels.get("env", ""),
+                "namespace": alert.labels.get("namespace", ""),
                 "starts_at": alert.starts_at.isoformat(),
             }
             for alert in about[:MAX_ALERTS_TOLD]

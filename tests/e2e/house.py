@@ -71,7 +71,9 @@ def slow_services(folder: Path, bake: str) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def open_town(data: Path, opening: datetime, services: Path) -> AsyncIterator[Town]:
+async def open_town(
+    data: Path, opening: datetime, services: Path, policy: Path = ROOT / "policy.yaml"
+) -> AsyncIterator[Town]:
     """The house for the length of the block, its world's clock set to `opening`."""
     settings = Settings(
         _env_file=None,
@@ -87,7 +89,7 @@ async def open_town(data: Path, opening: datetime, services: Path) -> AsyncItera
         notify_webhook_url=None,
         fermata_tokens=None,
         fermata_data=data,
-        fermata_policy=ROOT / "policy.yaml",
+        fermata_policy=policy,
         fermata_services=services,
     )
     _, catalogue = server.load_files(settings)

@@ -59,6 +59,11 @@ slo:
   post: {fail: deny, inconclusive: approve, nodata: approve, error: approve}
 checks: {environments: [prod], required: []}
 overrides: {roles: [sre-lead], min_reason: 10, max_duration: 2h}
+autonomy:
+  quarantine: {after: 2, within: 14d}
+  flapping: {rollbacks: 3, within: 6h, then: approve}
+  alerts: [critical]
+  fast_rollback: 7d
 manifests:
   rules:
     image-tag: deny

@@ -69,6 +69,7 @@ async def test_a_zombie_can_write_nothing(house: House) -> None:
             sha=None,
             status="good",
             reason="",
+            at=NOW,
         ),
         "give back": lambda: house.leases.release(
             lease, state=RunState.SUCCEEDED, reason="", path=[("x", NOW)]

@@ -93,6 +93,7 @@ async def test_the_last_known_good_is_never_an_image_found_bad(house: House) -> 
             sha=None,
             status=status,  # type: ignore[arg-type]
             reason="r",
+            at=NOW,
         )
 
     async def good() -> str | None:
