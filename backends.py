@@ -13,6 +13,7 @@ from evals.world.clock import WorldClock
 from settings import Settings
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
+from tools.cluster_render import ExecutorRenderer, KubernetesRenderer
 from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
 from tools.executors import ExecutorReader, ExecutorWriter
 from tools.forge import GitHubForge
@@ -84,7 +85,12 @@ async def open_backends(
         writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, executing)
         writers["git_comment_pr"] = forge_writer
         writers["notify"] = notifier
-        readers = Readers(reading, metrics, forge_reader)
+        readers = Readers(
+            reading,
+            metrics,
+            forge_reader,
+            ExecutorRenderer({"kubernetes": KubernetesRenderer(client)}),
+        )
         yield clock, Toolbox(readers, writers, (*backends, forge, notify))
 
 

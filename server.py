@@ -11,6 +11,8 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
@@ -32,6 +34,7 @@ from nodes.execute import Execute
 from nodes.gate import Gate
 from nodes.happenings import Happenings
 from nodes.judge import JudgeConfig
+from nodes.manifests import Manifests
 from nodes.observe import Observe
 from nodes.passage import NoProbe, Probe
 from nodes.release import Release
@@ -40,7 +43,9 @@ from nodes.rollback import Rollback
 from nodes.wait import Wait
 from nodes.watch import Watch
 from nodes.wording import Wording
-from policy.rules import Rules, load_policy
+from policy.manifests.check import read_constraints
+from policy.manifests.constraints import ConstraintSet
+from policy.rules import ManifestRules, Rules, load_policy
 from settings import Settings
 from store import embedded, migrate, roles
 from store.books import Books
@@ -49,6 +54,7 @@ from store.database import Database
 from store.queue import Hints
 from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
+from tools.manifest_files import manifest_texts
 from tools.toolbox import Backend, Toolbox
 from web.auth import session_key
 from web.logs import set_up_logging
@@ -157,7 +163,8 @@ async def open_house(
         metrics = Metrics()
         toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
         pictures = PictureLinks(session_key(settings.fermata_data))
-        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url, pictures)
+        constraints = constraints_beside(settings.fermata_policy)
+        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url, pictures, constraints)
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
             settings=settings,
@@ -186,7 +193,18 @@ def load_files(settings: Settings) -> tuple[Rules, Catalogue]:
             hint = f"set {setting} to the file, or start in the folder that holds it"
             raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
     rules = load_policy(texts[0], str(settings.fermata_policy))
+    constraints_beside(settings.fermata_policy)(rules.manifests)
     return rules, load_catalogue(texts[1], str(settings.fermata_services))
+
+
+def constraints_beside(policy: Path) -> Callable[[ManifestRules], ConstraintSet]:
+    """The constraints of the folders that a policy names, read once. Raises SourceError."""
+
+    @cache
+    def read(folders: tuple[str, ...]) -> ConstraintSet:
+        return read_constraints(manifest_texts(policy.parent / folder for folder in folders))
+
+    return lambda rules: read(rules.constraints)
 
 
 async def _database_url(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[str, str]:
@@ -223,6 +241,7 @@ def _nodes(
     clock: Clock,
     base_url: str,
     pictures: PictureLinks,
+    constraints: Callable[[ManifestRules], ConstraintSet],
 ) -> Nodes:
     """Each node with exactly the ports it needs; only `execute` gets writers."""
     wording = Wording(base_url)
@@ -253,6 +272,7 @@ def _nodes(
                 lambda: rules.override_seconds,
             ),
             Happenings(books.releases, books.effects, books.verdicts),
+            Manifests(readers.renderer, constraints),
             clock,
         ),
         approve=Approve(),

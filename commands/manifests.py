@@ -21,10 +21,9 @@ from policy.manifests.finding import Finding
 from policy.manifests.sarif import sarif_log
 from policy.manifests.suite import CaseResult, run_suite
 from policy.rules import ManifestRules, load_policy
+from tools.manifest_files import NOT_OBJECTS, decoded, manifest_texts
 
-ENDINGS = (".yaml", ".yml", ".json")
 _PLAIN: Final[dict[str, Any]] = {"markup": False, "highlight": False, "soft_wrap": True}
-_NOT_OBJECTS = ("kustomization.yaml", "kustomization.yml")
 
 
 def manifests(
@@ -69,11 +68,14 @@ def manifests(
         raise fail("no files are given", "name files or folders, or - for stdin", 2)
     rules, folders = _rules(policy)
     try:
-        found = read_constraints(_texts([*folders, *(constraints or [])]))
+        found = read_constraints(manifest_texts([*folders, *(constraints or [])]))
     except SourceError as error:
         raise _unreadable(error.problems) from error
     _notes(found)
-    objects, problems = read_objects(_given(files))
+    try:
+        objects, problems = read_objects(_given(files))
+    except SourceError as error:
+        raise _unreadable(error.problems) from error
     report = check(
         rules,
         objects,
@@ -106,43 +108,12 @@ def _rules(policy: Path | None) -> tuple[ManifestRules, list[Path]]:
 def _given(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         if name == "-":
-            yield "stdin", _decoded(sys.stdin.buffer.read(), "stdin")
+            yield "stdin", decoded(sys.stdin.buffer.read(), "stdin")
         else:
-            yield from _texts([Path(name)])
-
-
-def _texts(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """(file, text) of files, and of the manifests in folders and the folders in them."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                one for one in path.rglob("*") if one.suffix in ENDINGS and one.is_file()
-            )
-            if not inside:
-                raise fail(f"{path} holds no {', '.join(ENDINGS)} files", "check the path", 2)
-            for one in inside:
-                if one.name in _NOT_OBJECTS:
+            for other in NOT_OBJECTS:
+                for one in sorted(Path(name).rglob(other)):
                     err.print(f"[dim]{escape(str(one))} is passed over: build it first[/dim]")
-                else:
-                    yield str(one), _read(one)
-        else:
-            yield str(path), _read(path)
-
-
-def _read(path: Path) -> str:
-    try:
-        return _decoded(path.read_bytes(), str(path))
-    except OSError as error:
-        raise fail(f"{path} cannot be read: {error.strerror}", "check the path", 2) from error
-
-
-def _decoded(data: bytes, file: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise fail(
-            f"{file} is not UTF-8 text (byte {error.start})", "save it as UTF-8", 2
-        ) from error
+            yield from manifest_texts([Path(name)])
 
 
 def _unreadable(problems: Iterable[SourceProblem]) -> typer.Exit:
@@ -197,15 +168,11 @@ def _suites(paths: list[Path], as_json: bool) -> NoReturn:
         for one in sorted(path.rglob("suite.yaml")) if path.is_dir() else [path]:
 
             def read(name: str, base: Path = one.parent) -> tuple[str, str]:
-                file = base / name
-                try:
-                    return str(file), file.read_text(encoding="utf-8")
-                except (OSError, UnicodeDecodeError) as error:
-                    problem = SourceProblem(str(file), 1, 1, f"it cannot be read: {error}", "")
-                    raise SourceError((problem,)) from error
+                (found,) = manifest_texts([base / name])
+                return found
 
             try:
-                results += run_suite(_read(one), str(one), read)
+                results += run_suite(read(one.name)[1], str(one), read)
             except SourceError as error:
                 raise _unreadable(error.problems) from error
     if not results:

@@ -22,12 +22,16 @@ def policy_check(
     files: Annotated[list[Path], typer.Argument(help="Policy files.")],
 ) -> None:
     """Load policy files and their samples; name file, line, column and a hint for each problem."""
+    from policy.manifests.check import read_constraints
     from policy.rules import load_policy
+    from tools.manifest_files import manifest_texts
 
     broken = False
     for file in files:
         try:
             rules = load_policy(read_file(file), str(file))
+            folders = [file.parent / one for one in rules.manifests.constraints]
+            read_constraints(manifest_texts(folders))
         except SourceError as error:
             broken = True
             for problem in error.problems:

@@ -18,6 +18,7 @@ from domain.plan import Plan
 from domain.state import Proposal, Ruling, State, Update, target_in_flight
 from nodes.ballots import Ballots
 from nodes.happenings import Happenings
+from nodes.manifests import Manifests
 from nodes.passage import Passage, PassageRuntime
 from policy.evaluate import evaluate
 from policy.facts import AlertFact, CheckFact, Commander, Facts, OverrideFact
@@ -40,6 +41,7 @@ class Gate:
     signals: Signals
     ballots: Ballots
     happenings: Happenings
+    manifests: Manifests
     clock: Clock
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
@@ -60,6 +62,7 @@ class Gate:
                 "head_moved": await self._head_moved(state),
                 "history": await self.happenings.history(proposal.step.action),
                 "alerts": await self._alerts(state, known),
+                **await self.manifests.facts(rules.manifests, proposal.step.action),
             }
         )
         decision = evaluate(rules, facts, now)

@@ -7,7 +7,7 @@ from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
 from tools import cluster_replicas
-from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE
+from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
 from tools.cluster_lookup import (
@@ -169,22 +169,9 @@ async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname
 
 async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: str) -> Applied:
     target, name = action.target, action.target.workload.deployment
-    spec = first_deployment_spec(target, action.image)
+    bodies = first_objects(target, action.image, gateway, hostname)
     if await is_autoscaled(hand.client, target, name):
-        del spec["replicas"]
-    pods = spec["template"]["metadata"]["labels"]
-    deployment = manifest(DEPLOYMENT, target, name, pods, spec)
-    bodies = []
-    for track, service in (("stable", name), ("canary", canary_name(target))):
-        own = track_labels(target, deployment, track)
-        bodies.append((SERVICE, manifest(SERVICE, target, service, own, service_spec(target, own))))
-    if target.workload.route is not None:
-        own = {"app": target.service}
-        route = route_spec(target, gateway, _hostname(hostname, target))
-        bodies.append((HTTPROUTE, manifest(HTTPROUTE, target, target.workload.route, own, route)))
-    # The Deployment comes last: all before it is harmless without pods, and while it is missing
-    # the install goes on where it stopped.
-    bodies.append((DEPLOYMENT, deployment))
+        del bodies[-1][1]["spec"]["replicas"]
     made = []
     for kind, body in bodies:
         of = body["metadata"]["name"]
@@ -197,6 +184,30 @@ async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: 
         change,
         {"image": action.image, "made": made},
     )
+
+
+def first_objects(
+    target: Target, image: str, gateway: str, hostname: str
+) -> list[tuple[Kind, Json]]:
+    """Everything that a first install makes, in the order in which it is made.
+
+    The Deployment comes last: all before it is harmless without pods, and while it is missing the
+    install goes on where it stopped.
+    """
+    name = target.workload.deployment
+    spec = first_deployment_spec(target, image)
+    pods = spec["template"]["metadata"]["labels"]
+    deployment = manifest(DEPLOYMENT, target, name, pods, spec)
+    bodies = []
+    for track, service in (("stable", name), ("canary", canary_name(target))):
+        own = track_labels(target, deployment, track)
+        bodies.append((SERVICE, manifest(SERVICE, target, service, own, service_spec(target, own))))
+    if target.workload.route is not None:
+        own = {"app": target.service}
+        route = route_spec(target, gateway, _hostname(hostname, target))
+        bodies.append((HTTPROUTE, manifest(HTTPROUTE, target, target.workload.route, own, route)))
+    bodies.append((DEPLOYMENT, deployment))
+    return bodies
 
 
 def _hostname(template: str, target: Target) -> str:

@@ -237,6 +237,11 @@ def first_deployment_spec(target: Target, image: str) -> Json:
             "limits": {"cpu": "1", "memory": "512Mi"},
         },
         "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 5},
+        "livenessProbe": {
+            "tcpSocket": {"port": port},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

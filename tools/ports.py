@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
-from domain.action import Action
+from domain.action import Action, K8sDeploy
 from domain.effect import Applied, Stamp
+from domain.rendered import Rendered
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap
 from domain.workload import WorkloadState
@@ -43,6 +44,14 @@ class ClusterReader(Protocol):
 
     async def workload(self, target: Target) -> WorkloadState:
         """The target's Deployments and route. Missing objects are None, never invented."""
+        ...
+
+
+class Renderer(Protocol):
+    """Works out what a deploy would write."""
+
+    async def rendered(self, action: K8sDeploy) -> tuple[Rendered, ...]:
+        """The objects as they would be after the action. Raises Temporary or Permanent."""
         ...
 
 

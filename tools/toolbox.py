@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tools.ports import ClusterReader, ForgeReader, MetricsReader, WritePort
+from tools.ports import ClusterReader, ForgeReader, MetricsReader, Renderer, WritePort
 
 Mode = Literal["real", "simulated", "dry_run"]
 
@@ -27,6 +27,7 @@ class Readers:
     cluster: ClusterReader
     metrics: MetricsReader
     forge: ForgeReader
+    renderer: Renderer
 
 
 @dataclass(frozen=True)
