@@ -27,7 +27,7 @@ from domain.audit import (
     omitted_line,
     row_line,
 )
-from store.database import Database, jsonb, text
+from store.database import Database
 
 log = structlog.get_logger("fermata.audit")
 
@@ -99,10 +99,6 @@ WHERE (SELECT (digest, source, override_roles) FROM policies
        WHERE source <> 'a decision' ORDER BY seq DESC LIMIT 1)
       IS DISTINCT FROM (%(digest)s::text, %(source)s::text, %(roles)s::text[])
 """
-REFUSED = """
-INSERT INTO refusals (what, run_id, subject_id, principal, reason, detail)
-VALUES (%(what)s, %(run)s, %(subject)s, %(principal)s, %(reason)s, %(detail)s)
-"""
 
 
 @dataclass(frozen=True)
@@ -148,29 +144,6 @@ class AuditLog:
         roles = sorted(override_roles)
         await self.db.count(ANNOUNCE, {"digest": policy_digest, "source": source, "roles": roles})
 
-    async def refused(
-        self,
-        what: str,
-        principal: str,
-        reason: str,
-        *,
-        run_id: UUID | None = None,
-        subject_id: UUID | None = None,
-        detail: dict[str, Any] | None = None,
-    ) -> None:
-        """Somebody tried something and was turned away before it became a row of its own."""
-        await self.db.count(
-            REFUSED,
-            {
-                "what": what,
-                "run": run_id,
-                "subject": subject_id,
-                "principal": text(principal),
-                "reason": text(reason),
-                "detail": jsonb(detail or {}),
-            },
-        )
-
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """All of the record and of the tables at one moment, for the length of the block."""
@@ -187,10 +160,13 @@ class AuditLog:
     async def linking(self) -> AsyncIterator[None]:
         """Keep the record linked for the length of the block, and leave it linked."""
         await self.link(wait=False)
-        task = asyncio.create_task(self._keep_linked(), name="audit")
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self._keep_linked(stopping), name="audit")
         try:
             yield
         finally:
+            # Set as well: a cancellation in the middle of a database call may be lost.
+            stopping.set()
             task.cancel()
             await asyncio.wait({task})
             try:
@@ -198,11 +174,11 @@ class AuditLog:
             except psycopg.Error as error:
                 log.warning("audit rows wait for the next start", error=type(error).__name__)
 
-    async def _keep_linked(self) -> None:
-        """Link what is there again and again, and log the head, until cancelled."""
+    async def _keep_linked(self, stopping: asyncio.Event) -> None:
+        """Link what is there again and again, and log the head."""
         logged = ""
         since_logged = HEAD_SECONDS
-        while True:
+        while not stopping.is_set():
             pause = IDLE_SECONDS
             try:
                 if await self.link(wait=False):

@@ -47,7 +47,7 @@ GRANTS = (
     "GRANT EXECUTE ON FUNCTION {schema}.fermata_audit_link(integer, boolean) TO {role}",
     "REVOKE INSERT, UPDATE, DELETE ON {schema}.audit, {schema}.audit_links,"
     " {schema}.audit_progress, {schema}.fermata_migrations FROM {role}",
-    "REVOKE UPDATE, DELETE ON {schema}.policies, {schema}.refusals FROM {role}",
+    "REVOKE UPDATE, DELETE ON {schema}.policies FROM {role}",
 )
 
 Guard = Literal["sealed", "guarded", "open"]

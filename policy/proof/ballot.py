@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.digest import digest_of
 from policy.proof.chain import Row
 from policy.votes import judge_vote
 
@@ -43,6 +44,9 @@ class Ballot:
         """Why the vote in a row does not count, judged as on the day; None: it does."""
         if row.data["refused"] is not None:
             return str(row.data["refused"])
+        unbound = _bound(self, row)
+        if unbound is not None:
+            return unbound
         vote = _vote(row)
         so_far = self.request.model_copy(
             update={"state": ApprovalState(self.state), "votes": tuple(self.votes)}
@@ -78,4 +82,24 @@ def settled_by(ballot: Ballot, row: Row) -> str | None:
 
 
 def _vote(row: Row) -> Vote:
-    return Vote.model_validate({name: row.data[name] for name in _VOTE if name in row.data})
+    told = {name: row.data[name] for name in _VOTE if name in row.data}
+    if "statement" in told:
+        told["statement"] = row.data.get("statement_digest") or ""
+    return Vote.model_validate(told)
+
+
+def _bound(ballot: Ballot, row: Row) -> str | None:
+    """Why the statement of a vote is not about this request; None: it is, or has none (of old)."""
+    data = row.data
+    said = data.get("statement")
+    if data.get("digest") not in (None, "", ballot.digest):
+        return f"it was given for {data['digest'][:12]}, and {ballot.digest[:12]} was asked about"
+    if said is None:
+        return None
+    if digest_of(said) != data.get("statement_digest"):
+        return "its statement is not the one that its digest was made of"
+    request = ballot.request
+    about = (said["approval_id"], said["run_id"], said["scope_digest"], said["approver"])
+    if about != (str(request.id), ballot.run, ballot.digest, data["principal"]):
+        return "its statement is about something else, or somebody else's"
+    return None

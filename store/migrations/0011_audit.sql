@@ -48,18 +48,6 @@ CREATE TABLE policies (
 COMMENT ON COLUMN policies.override_roles IS 'who may override under it; NULL: not known';
 CREATE INDEX policies_digest ON policies (digest);
 
--- Attempts that were turned away before they became a vote, a signal or an event of their own.
-CREATE TABLE refusals (
-    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    what text NOT NULL,
-    run_id uuid,
-    subject_id uuid,
-    principal text NOT NULL,
-    reason text NOT NULL,
-    detail jsonb NOT NULL DEFAULT '{}',
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-
 CREATE FUNCTION fermata_audit_refuse() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -156,9 +144,6 @@ LANGUAGE sql STABLE AS $$ SELECT to_jsonb(p) - ARRAY['seq', 'at']; $$;
 
 CREATE FUNCTION fermata_audit_data(l lock_removals) RETURNS jsonb
 LANGUAGE sql STABLE AS $$ SELECT to_jsonb(l) - ARRAY['id', 'run_id', 'at']; $$;
-
-CREATE FUNCTION fermata_audit_data(r refusals) RETURNS jsonb
-LANGUAGE sql STABLE AS $$ SELECT to_jsonb(r) - ARRAY['seq', 'run_id', 'at']; $$;
 
 -- Signals that one part of the house sends another; all others are the words of people.
 CREATE FUNCTION fermata_audit_inner(p_kind text) RETURNS boolean
@@ -285,14 +270,21 @@ END $$;
 CREATE TRIGGER lock_removals_audit AFTER INSERT ON lock_removals
     FOR EACH ROW EXECUTE FUNCTION fermata_audit_lock_removal();
 
+-- Attempts that were turned away before they became a vote or a signal.
 CREATE FUNCTION fermata_audit_refusal() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    PERFORM fermata_audit('refusal', NEW.run_id, fermata_audit_data(NEW));
+    PERFORM fermata_audit(
+        'refusal', NEW.run_id, to_jsonb(NEW) - ARRAY['id', 'run_id', 'stored_at']);
     RETURN NULL;
 END $$;
-CREATE TRIGGER refusals_audit AFTER INSERT ON refusals
-    FOR EACH ROW EXECUTE FUNCTION fermata_audit_refusal();
+DO $$
+BEGIN
+    IF to_regclass('refusals') IS NOT NULL THEN
+        CREATE TRIGGER refusals_audit AFTER INSERT ON refusals
+            FOR EACH ROW EXECUTE FUNCTION fermata_audit_refusal();
+    END IF;
+END $$;
 
 -- Linking ------------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ async def released(house: House) -> None:
         "INSERT INTO audit_links VALUES (99, 99, now(), sha256(''))",
         "UPDATE audit_progress SET done_to = 1000000",
         "UPDATE policies SET override_roles = '{viewer}'",
-        "DELETE FROM refusals",
+        "DELETE FROM policies",
         "SELECT fermata_audit('event', NULL, '{}')",
         "ALTER TABLE audit DISABLE TRIGGER ALL",
         "ALTER TABLE events DISABLE TRIGGER events_audit",
@@ -150,14 +150,13 @@ async def test_everything_that_happens_to_a_run_is_on_record(service: Database) 
     await house.locks.unlock("checkout/prod", "ann", "stuck")
     expired = await house.asked(lease)
     await house.approvals.expire(lease, expired)
-    await log.refused("approve", "eve", "the signature is wrong", detail={"delivery": "1"})
     proof, gaps = await proven(log)
     assert proof.broken is None, str(proof.broken)
     assert gaps == []
     assert {
         "approval.asked", "approval.granted", "approval.spent", "approval.expired", "command",
         "decision", "effect.applied", "effect.claimed", "event", "lock.removed", "override",
-        "plan", "policy", "refusal", "vote.counted", "vote.refused",
+        "plan", "policy", "vote.counted", "vote.refused",
     } <= set(proof.kinds)  # fmt: skip
     assert proof.kinds["command"] == 1
 
@@ -187,7 +186,7 @@ async def test_a_row_that_is_committed_late_is_linked_late_and_never_lost(fresh:
     house, log = await House.on(fresh), AuditLog(fresh)
     await log.link()
     async with fresh.transaction() as slow:
-        await slow.execute("INSERT INTO refusals (what, principal, reason) VALUES ('a', 'b', 'c')")
+        await slow.execute("INSERT INTO policies (digest, source) VALUES ('a', 'b')")
         for _ in range(3):
             await house.log.accept(event(checked("1")), [], None)
             assert await log.link() >= 1
@@ -206,9 +205,7 @@ async def test_what_is_rolled_back_leaves_no_gap(fresh: Database) -> None:
     for _ in range(3):
         await house.log.accept(event(checked("1")), [], None)
         async with fresh.transaction() as conn:
-            await conn.execute(
-                "INSERT INTO refusals (what, principal, reason) VALUES ('a', 'b', 'c')"
-            )
+            await conn.execute("INSERT INTO policies (digest, source) VALUES ('a', 'b')")
             raise psycopg.Rollback
     proof, _ = await proven(log)
     assert (proof.broken, proof.last) == (None, 3)
