@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from nodes.conductor import Conductor
 from nodes.execute import Execute
 from nodes.gate import Gate
 from nodes.happenings import Happenings
+from nodes.inquiry import Inquiry
 from nodes.judge import JudgeConfig
 from nodes.manifests import Manifests
 from nodes.observe import Observe
@@ -45,7 +46,7 @@ from nodes.watch import Watch
 from nodes.wording import Wording
 from policy.manifests.check import read_constraints
 from policy.manifests.constraints import ConstraintSet
-from policy.rules import ManifestRules, Rules, load_policy
+from policy.rules import ManifestRules, Rules
 from settings import Settings
 from store import embedded, migrate, roles
 from store.books import Books
@@ -59,6 +60,7 @@ from tools.toolbox import Backend, Toolbox
 from web.auth import session_key
 from web.logs import set_up_logging
 from web.metrics import Metrics
+from web.policy_file import PolicyInForce
 from web.serving import Listening, is_loopback
 from web.sharing import PictureLinks
 
@@ -85,7 +87,7 @@ class House:
     clock: Clock
     books: Books
     toolbox: Toolbox
-    rules: Rules
+    policy: PolicyInForce
     catalogue: Catalogue
     graph: Graph
     hints: Hints
@@ -101,7 +103,7 @@ class House:
             books=self.books,
             hints=self.hints,
             catalogue=self.catalogue,
-            rules=self.rules,
+            policy=self.policy,
             backends=self.backends,
             clock=self.clock,
             access=access,
@@ -143,7 +145,7 @@ async def open_house(
     data folder runs. Raises SourceError for a policy or catalogue that is wrong, before anything
     is started.
     """
-    rules, catalogue = load_files(settings)
+    policy, catalogue = load_files(settings)
     settings.fermata_data.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         url, where = await _database_url(settings, stack)
@@ -151,7 +153,9 @@ async def open_house(
         stack.push_async_callback(database.close)
         url = database.url
         books = Books.of(database)
-        await books.audit.announce(rules.digest, str(settings.fermata_policy), rules.override_roles)
+
+        announce = _announcing(books)
+        await announce(policy.rules(), str(settings.fermata_policy))
         await stack.enter_async_context(books.audit.linking())
         clock, toolbox = await stack.enter_async_context(
             open_backends(settings, catalogue, world, host=host)
@@ -163,8 +167,19 @@ async def open_house(
         metrics = Metrics()
         toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
         pictures = PictureLinks(session_key(settings.fermata_data))
+        await stack.enter_async_context(policy.watched(announce))
         constraints = constraints_beside(settings.fermata_policy)
-        nodes = _nodes(rules, catalogue, books, toolbox, clock, base_url, pictures, constraints)
+        nodes = _nodes(
+            policy.rules,
+            announce,
+            catalogue,
+            books,
+            toolbox,
+            clock,
+            base_url,
+            pictures,
+            constraints,
+        )
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
             settings=settings,
@@ -172,7 +187,7 @@ async def open_house(
             clock=clock,
             books=books,
             toolbox=toolbox,
-            rules=rules,
+            policy=policy,
             catalogue=catalogue,
             graph=assemble(nodes, clock, saver),
             hints=hints,
@@ -182,19 +197,20 @@ async def open_house(
         )
 
 
-def load_files(settings: Settings) -> tuple[Rules, Catalogue]:
+def load_files(settings: Settings) -> tuple[PolicyInForce, Catalogue]:
     """Policy and catalogue; SourceError names file, line and column of what is wrong."""
-    texts: list[str] = []
-    for path in (settings.fermata_policy, settings.fermata_services):
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            setting = "FERMATA_POLICY" if path == settings.fermata_policy else "FERMATA_SERVICES"
-            hint = f"set {setting} to the file, or start in the folder that holds it"
-            raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
-    rules = load_policy(texts[0], str(settings.fermata_policy))
-    constraints_beside(settings.fermata_policy)(rules.manifests)
-    return rules, load_catalogue(texts[1], str(settings.fermata_services))
+    constraints, path = constraints_beside(settings.fermata_policy), settings.fermata_services
+
+    def check(rules: Rules) -> None:
+        constraints(rules.manifests)
+
+    policy = PolicyInForce.open(settings.fermata_policy, check)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "set FERMATA_SERVICES to the file, or start in the folder that holds it"
+        raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
+    return policy, load_catalogue(text, str(path))
 
 
 def constraints_beside(policy: Path) -> Callable[[ManifestRules], ConstraintSet]:
@@ -233,8 +249,21 @@ async def _as_service(url: str, *, embedded: bool) -> tuple[Database, roles.Stan
     return database, standing
 
 
+def _announcing(books: Books) -> Callable[[Rules, str], Awaitable[None]]:
+    """Writes rules down in the audit record before the first decision under them."""
+    told: set[str] = set()
+
+    async def announce(rules: Rules, source: str) -> None:
+        if rules.digest not in told:
+            await books.audit.announce(rules.digest, source, rules.override_roles)
+            told.add(rules.digest)
+
+    return announce
+
+
 def _nodes(
-    rules: Rules,
+    the_rules: Callable[[], Rules],
+    announce: Callable[[Rules, str], Awaitable[None]],
     catalogue: Catalogue,
     books: Books,
     toolbox: Toolbox,
@@ -249,9 +278,6 @@ def _nodes(
 
     def the_catalogue() -> Catalogue:
         return catalogue
-
-    def the_rules() -> Rules:
-        return rules
 
     return Nodes(
         conductor=Conductor(
@@ -269,10 +295,11 @@ def _nodes(
                 books.overrides,
                 readers.forge,
                 clock,
-                lambda: rules.override_seconds,
+                lambda: the_rules().override_seconds,
             ),
             Happenings(books.releases, books.effects, books.verdicts),
             Manifests(readers.renderer, constraints),
+            Inquiry(the_catalogue, readers.forge, readers.metrics, clock, announce),
             clock,
         ),
         approve=Approve(),

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
 from domain.service import Catalogue
-from policy.rules import Rules
 from policy.votes import judge_vote
 from settings import Settings
 from store.approvals import Approvals, Judge
@@ -25,6 +24,7 @@ from web.events import router_events
 from web.github import router_github
 from web.meta import AuditPart, Parts, router_meta
 from web.metrics import Metrics, TimedRequests
+from web.policy_file import PolicyInForce
 from web.receive import Edge
 from web.revival import Revival
 from web.sharing import PictureLinks
@@ -87,7 +87,7 @@ def make_app(
     books: Books,
     hints: Hints,
     catalogue: Catalogue,
-    rules: Rules,
+    policy: PolicyInForce,
     backends: tuple[Backend, ...],
     clock: Clock,
     access: Access,
@@ -132,13 +132,14 @@ def make_app(
             books.overrides,
             hint,
             clock,
-            lambda: rules.override_seconds,
+            lambda: policy.rules().override_seconds,
         ),
         judge=judge_vote,
         catalogue=lambda: catalogue,
         backends=lambda: backends,
         clock=clock,
-        override_roles=lambda: rules.override_roles,
+        override_roles=lambda: policy.rules().override_roles,
+        warnings=lambda: policy.warnings,
     )
     app = FastAPI(
         title="Fermata",
@@ -152,7 +153,17 @@ def make_app(
     app.include_router(router_events(edge))
     app.include_router(router_alertmanager(edge))
     app.include_router(
-        router_meta(Parts(database_answers, hints.healthy, lambda: backends, audit), desk, metrics)
+        router_meta(
+            Parts(
+                database_answers,
+                hints.healthy,
+                lambda: backends,
+                audit,
+                lambda: policy.warnings,
+            ),
+            desk,
+            metrics,
+        )
     )
     install(app, desk, access.gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)

@@ -48,7 +48,7 @@ def event_send(
     if not isinstance(data, dict):
         raise fail(f"{file} holds {type(data).__name__}, not an object", code=2)
     sender = client(url, token)
-    github = kind or _github_kind(data)
+    github = kind or github_kind(data)
     if github is not None:
         secrets = settings().github_webhook_secret
         if not secrets:
@@ -73,7 +73,7 @@ def event_send(
         out.print(escape(answer["reason"]))
 
 
-def _github_kind(data: dict[str, Any]) -> str | None:
+def github_kind(data: dict[str, Any]) -> str | None:
     """Which GitHub event a body is, told by its keys; None when it is none."""
     if "repository" not in data:
         return None

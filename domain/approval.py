@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -35,6 +36,19 @@ class Vote(Frozen):
     teams: tuple[str, ...] = ()
     """Teams on the forge that the person was found to be a member of (`organisation/team`), of
     those that policy names; what could not be looked up is not in it."""
+
+    def is_owner(self, owners: tuple[str, ...]) -> bool:
+        """Whether the voter is one of the people or teams that CODEOWNERS names."""
+        names = {f"@{name}".casefold() for name in (self.principal, *self.teams)}
+        return any(owner.casefold() in names for owner in owners)
+
+
+def unheard_owners(requirement: Requirement, votes: Sequence[Vote]) -> tuple[tuple[str, ...], ...]:
+    """Groups of code owners of which none is among the approving votes."""
+    given = [one for one in votes if one.decision == "approve"]
+    return tuple(
+        group for group in requirement.owners if not any(one.is_owner(group) for one in given)
+    )
 
 
 class ApprovalRequest(Frozen):

@@ -33,6 +33,14 @@ class Requirement(Frozen):
     count: int
     roles: tuple[str, ...] = ()
     """Any of these roles; empty: any authenticated approver."""
+    teams: tuple[str, ...] = ()
+    """Members of any of these teams (`org/team`) may answer as well."""
+    code_owners: bool = False
+    """Whether each changed path that CODEOWNERS names needs one of its owners among them."""
+    owners: tuple[tuple[str, ...], ...] = ()
+    """With code owners: one of each group (`@login` or `@org/team`) has to be among them."""
+    asks: tuple[str, ...] = ()
+    """Ids of the rules that asked, so that a later policy can be compared with this one."""
     expires_seconds: float
     escalate_seconds: float | None = None
     escalate_roles: tuple[str, ...] = ()

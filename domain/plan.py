@@ -55,6 +55,8 @@ class Change(Frozen):
     merged_by: Actor | None = None
     paths: tuple[str, ...] | None = None
     """Changed paths; None when they could not be determined."""
+    lines: int | None = None
+    """Lines added and removed; None when not known."""
     secret_scan: SecretScan | None = None
     """Secrets that the change adds; None when nobody could look."""
     url: str = ""

@@ -74,6 +74,24 @@ class Located:
         return SourceProblem(self.file, line, column, message, hint)
 
 
+def decoded(data: str | bytes, file: str) -> str:
+    """The text in a file's bytes; SourceError at the byte that is not UTF-8."""
+    if isinstance(data, str):
+        return data
+    if len(data) > MOST_BYTES:
+        return data[: MOST_BYTES + 4].decode("utf-8", "replace")  # `load` says how much is too much
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        _refuse(
+            file,
+            _place_at(before, len(before)),
+            f"the byte 0x{data[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8",
+        )
+
+
 def load(text: str, file: str) -> Located:
     """Read one YAML document. `file` is only named in messages.
 

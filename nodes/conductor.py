@@ -23,6 +23,8 @@ from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
+from nodes.foresight import Foreseen, foresee
+from nodes.inquiry import Found, Inquiry
 from nodes.passage import PassageRuntime
 from nodes.planning import (
     comment_step,
@@ -212,8 +214,9 @@ class Conductor:
                 return self._alert_plan(change, state["event"]), ()
             case "preview":
                 services = self._services(change)
-                release, _ = await self._release_plan(change, services)
-                text = self.wording.preview(change, release, self.rules(), self.clock.now())
+                release, baselines = await self._release_plan(change, services)
+                foreseen = await self._foreseen(release, baselines)
+                text = self.wording.preview(change, release, foreseen)
                 step = comment_step(change, "preview", "Say what a merge would do", text)
                 return (
                     Plan(change=change, goal="preview", steps=(step,), notes=release.notes),
@@ -223,6 +226,16 @@ class Conductor:
                 if isinstance(body, Commanded):
                     return await self._deploy_plan(change, body)
                 return await self._release_plan(change, self._services(change), announce=True)
+
+    async def _foreseen(self, plan: Plan, baselines: tuple[Baseline, ...]) -> tuple[Foreseen, ...]:
+        """What the gate would say if the plan were carried out now."""
+        rules = self.rules()
+        inquiry = Inquiry(self.catalogue, self.readers.forge, self.readers.metrics, self.clock)
+
+        async def asked(step: Step) -> Found:
+            return await inquiry.about(plan, step, baselines, rules)
+
+        return await foresee(plan, asked, self.clock.now())
 
     def _services(self, change: Change) -> tuple[Service, ...]:
         of_repo = self.catalogue().of_repo(change.repo or "")

@@ -18,6 +18,7 @@ from domain.plan import Plan
 from domain.state import Proposal, Ruling, State, Update, target_in_flight
 from nodes.ballots import Ballots
 from nodes.happenings import Happenings
+from nodes.inquiry import Found, Inquiry
 from nodes.manifests import Manifests
 from nodes.passage import Passage, PassageRuntime
 from policy.evaluate import evaluate
@@ -42,6 +43,7 @@ class Gate:
     ballots: Ballots
     happenings: Happenings
     manifests: Manifests
+    inquiry: Inquiry
     clock: Clock
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
@@ -57,12 +59,15 @@ class Gate:
         rules = self.rules()
         commander = await self.ballots.commander(state["event"])
         steering = await self.ballots.steering(known.signals)
+        found = await self._found(state, proposal, rules)
+        rules = found.rules
         facts = _facts(state, proposal, known, steering, commander).model_copy(
             update={
                 "head_moved": await self._head_moved(state),
                 "history": await self.happenings.history(proposal.step.action),
                 "alerts": await self._alerts(state, known),
                 **await self.manifests.facts(rules.manifests, proposal.step.action),
+                **found.facts,
             }
         )
         decision = evaluate(rules, facts, now)
@@ -79,6 +84,16 @@ class Gate:
         if state["mode"] != "forward":
             return ()
         return await self.happenings.alerts(known.run.id, known.signals, target_in_flight(state))
+
+    async def _found(self, state: State, proposal: Proposal, rules: Rules) -> Found:
+        """What has to be asked outside; the way back and the closing words need none of it."""
+        plan = state["plan"]
+        if plan is None or state["mode"] != "forward":
+            return Found(rules, {})
+        in_flight = target_in_flight(state) is not None
+        return await self.inquiry.about(
+            plan, proposal.step, state["baselines"], rules, in_flight=in_flight
+        )
 
     async def _without_expired(self, passage: Passage, known: RunFacts, now: datetime) -> RunFacts:
         """Close questions whose time is over, so that what is asked next is a new one."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from domain.action import K8sTraffic, MetricsCheck, target_of
+from domain.action import MetricsCheck
 from domain.event import AlertGroup
 from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.state import State
 from nodes.aftermath import Aftermath, facts, standing
-from policy.evaluate import evaluate
-from policy.facts import Facts
-from policy.rules import Rules
+from nodes.foresight import Foreseen
 
 HEADLINES = {
     RunState.SUCCEEDED: "Released",
@@ -129,13 +127,13 @@ class Wording:
             "`/reject` on the pull request answer it, too."
         )
 
-    def preview(self, change: Change, plan: Plan, rules: Rules, now: datetime) -> str:
+    def preview(self, change: Change, plan: Plan, foreseen: Sequence[Foreseen]) -> str:
         """What a merge would do, which gates it meets, and which approvals would be asked for."""
         lines = ["### If this is merged", ""]
         if not plan.steps:
             lines += ["Nothing is released."]
         lines += self._steps(plan, 0)
-        lines += self._gates(plan, rules, now)
+        lines += self._gates(foreseen)
         lines += self._notes(plan)
         return "\n".join([*lines, *self._footer(None)])
 
@@ -160,40 +158,13 @@ class Wording:
             lines.append(f"- [{'x' if index < cursor else ' '}] {plain(step.title)}{_limits(step)}")
         return lines
 
-    def _gates(self, plan: Plan, rules: Rules, now: datetime) -> list[str]:
-        """Evaluate the first changing step of each target as if it came up now."""
-        lines: list[str] = []
-        seen: set[str] = set()
-        for step in plan.steps:
-            target = target_of(step.action)
-            if target is None or target.key in seen or isinstance(step.action, MetricsCheck):
-                continue
-            seen.add(target.key)
-            weights = [
-                one.action.weight
-                for one in plan.steps
-                if one.scope == step.scope
-                and isinstance(one.action, K8sTraffic)
-                and one.action.weight
-            ]
-            decision = evaluate(
-                rules,
-                Facts(
-                    step=step,
-                    change=plan.change,
-                    goal="release",
-                    environment=target.environment,
-                    service=target.service,
-                    first_weight=weights[0] if weights else None,
-                    canary_planned=bool(weights),
-                    scope_digest=plan.scope_digest(step.scope),
-                ),
-                now,
-            )
-            lines.append(
-                f"| {plain(target.key)} | {decision.risk.value} | {decision.outcome.value} "
-                f"| {plain(decision.reason)} |"
-            )
+    def _gates(self, foreseen: Sequence[Foreseen]) -> list[str]:
+        """What the gate would say to the first changing step of each target, if it were now."""
+        lines = [
+            f"| {plain(one.step.scope)} | {one.decision.risk.value} "
+            f"| {one.decision.outcome.value} | {plain(one.decision.reason)} |"
+            for one in foreseen
+        ]
         if not lines:
             return []
         return ["", "| target | risk | gate, if it were now | why |", "|---|---|---|---|", *lines]

@@ -18,18 +18,24 @@ from policy.families import (
     alerts,
     approvals,
     autonomy,
+    budget,
     canary,
     change,
     checks,
     commands,
+    cost,
     manifests,
+    models,
     purpose,
+    repository,
+    security,
     slo,
+    supply,
     waits,
     windows,
 )
 from policy.families.approvals import Settled, settle
-from policy.finding import Case, Finding, allow, ask
+from policy.finding import Case, Finding, allow, ask, note
 from policy.risk import listed_environment, risk_of
 from policy.rules import Rules
 
@@ -43,7 +49,13 @@ RELEASE: Final[tuple[Family, ...]] = (
     canary.findings,
     checks.findings,
     autonomy.findings,
+    repository.findings,
+    security.findings,
+    supply.findings,
+    cost.findings,
+    models.findings,
     manifests.findings,
+    budget.findings,
     slo.findings,
     approvals.findings,
 )
@@ -113,7 +125,7 @@ def _looking(case: Case) -> Iterator[Finding]:
 
 def _risk(case: Case) -> Finding:
     reasons = "; ".join(case.risk_reasons)
-    return allow("risk.class", f"Risk {case.risk.value}: {reasons}.")
+    return note("risk.class", f"Risk {case.risk.value}: {reasons}.")
 
 
 def _manual_rollback(case: Case) -> Finding:
@@ -129,7 +141,7 @@ def _manual_rollback(case: Case) -> Finding:
 
 def _weighed(case: Case, found: list[Finding], settled: Settled) -> Decision:
     outcome = _outcome(found)
-    if outcome is Outcome.ALLOW and all(one.rule.rule == "risk.class" for one in found):
+    if outcome is Outcome.ALLOW and all(one.noted for one in found):
         found.append(
             allow("policy.clear", f"No rule stands against {case.facts.step.action.kind} now.")
         )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from domain.approval import ApprovalRequest
 from domain.event import Actor, Frozen
+from domain.evidence import ErrorBudget, Evidence, OwnedPath
 from domain.plan import Change, Step
 from domain.verdict import Verdict
 
@@ -67,6 +68,19 @@ class AlertFact(Frozen):
     since: datetime
 
 
+class RepositoryPolicy(Frozen):
+    """What became of asking the repository for a policy of its own.
+
+    `read`: the rules are the central ones tightened by it; `absent`: there is none; `no_forge`:
+    there is no forge to ask; `unknown`: it could not be read; `broken`: it is not valid.
+    """
+
+    state: Literal["ignored", "absent", "read", "no_forge", "unknown", "broken"] = "ignored"
+    where: str = ""
+    """`owner/name:.fermata/policy.yaml at 1a2b3c4`."""
+    reason: str = ""
+
+
 class Facts(Frozen):
     """Everything a decision may rest on. What is unknown is None, and None never passes a rule."""
 
@@ -111,3 +125,18 @@ class Facts(Frozen):
     """What is wrong with the objects that the step would write; None: it could not be found out."""
     manifests_unknown: str = ""
     """Why, when `manifests` is None."""
+    services: int = 1
+    """How many services the plan releases into this environment."""
+    replicas: int | None = None
+    """Pods of the workload that the step works on; None for steps without one."""
+    first_install: bool | None = False
+    """Whether nothing runs there yet; None: not known."""
+    owned: tuple[OwnedPath, ...] | None = None
+    """Changed paths with those whom CODEOWNERS names for them; None: not known."""
+    owned_unknown: str = ""
+    """Why, when `owned` is None."""
+    error_budgets: tuple[ErrorBudget, ...] | None = None
+    """What is left of the service's error budgets; None: not looked up."""
+    evidence: Evidence = Evidence()
+    """Scans, signature, bill of materials, cost: as far as anybody has delivered them."""
+    repository: RepositoryPolicy = RepositoryPolicy()

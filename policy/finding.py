@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from domain.action import K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
 from domain.decision import MatchedRule, Outcome
@@ -21,6 +22,8 @@ class Finding:
     """For wait: when it is worth looking again."""
     patient: bool = False
     """For wait: people are not asked for approval until it is over."""
+    noted: bool = False
+    """Only told: it neither stands against the step nor settles anything."""
 
     @property
     def outcome(self) -> Outcome:
@@ -71,6 +74,11 @@ def allow(rule: str, reason: str) -> Finding:
     return Finding(MatchedRule(rule=rule, outcome=Outcome.ALLOW, reason=reason))
 
 
+def note(rule: str, reason: str) -> Finding:
+    """Something that readers of the decision should know."""
+    return Finding(MatchedRule(rule=rule, outcome=Outcome.ALLOW, reason=reason), noted=True)
+
+
 def deny(rule: str, reason: str, remedy: str) -> Finding:
     """No, and what would make it pass."""
     return Finding(MatchedRule(rule=rule, outcome=Outcome.DENY, reason=reason, remedy=remedy))
@@ -81,6 +89,16 @@ def ask(rule: str, reason: str, remedy: str = "a person has to say yes") -> Find
     return Finding(
         MatchedRule(rule=rule, outcome=Outcome.NEEDS_APPROVAL, reason=reason, remedy=remedy)
     )
+
+
+def answered(answer: Literal["approve", "deny"], rule: str, reason: str, remedy: str) -> Finding:
+    """What the policy says to something that is not known or not good: ask people, or deny.
+
+    `remedy` comes without its full stop.
+    """
+    if answer == "deny":
+        return deny(rule, reason, f"{remedy}.")
+    return ask(rule, reason, f"{remedy}; or look at it, and approve.")
 
 
 def wait(

@@ -15,8 +15,11 @@ from policy.raw_approvals import RawApprovals, RawOverrides, RawRoles
 from policy.raw_autonomy import RawAutonomy
 from policy.raw_delivery import RawCanary, RawChecks, RawSlo
 from policy.raw_manifests import RawManifests
+from policy.raw_repository import RawRepositories
 from policy.raw_risk import RawRisk
 from policy.raw_samples import RawSample
+from policy.raw_security import RawSbom, RawSecurity, RawSigning
+from policy.raw_spending import RawBudget, RawCost
 from policy.raw_values import Raw
 from policy.raw_windows import RawWindows
 
@@ -75,6 +78,18 @@ class RawPolicy(Raw):
     canary: RawCanary
     slo: RawSlo
     checks: RawChecks
+    security: RawSecurity
+    signing: RawSigning
+    sbom: RawSbom
+    cost: RawCost
+    models: Annotated[
+        dict[Annotated[str, Field(min_length=1)], RawBudget],
+        Field(
+            examples=[{}],
+            description="what each model-backed agent may use; one that is not named uses no model",
+        ),
+    ]
+    repositories: RawRepositories
     overrides: RawOverrides
     autonomy: RawAutonomy
     manifests: RawManifests

@@ -9,7 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from domain.plan import RiskClass
 from domain.source_hints import wrong
-from policy.raw_values import Duration, Names, Raw, Roles
+from policy.raw_values import Answer, Duration, Names, Raw, Roles
+
+TEAM = r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$"
 
 
 class RawNeed(Raw):
@@ -35,12 +37,29 @@ class RawNeed(Raw):
         ),
     ]
 
+    teams: Annotated[
+        tuple[Annotated[str, Field(pattern=TEAM)], ...],
+        Field(
+            default=(),
+            examples=[["acme/release"]],
+            description="GitHub teams, as org/team; a member may answer as well",
+        ),
+    ]
+    code_owners: Annotated[
+        bool,
+        Field(
+            default=False,
+            examples=[True],
+            description="whether each changed path that CODEOWNERS names needs one of its owners",
+        ),
+    ]
+
     @model_validator(mode="after")
     def _who(self) -> RawNeed:
-        if self.count > 0 and not self.roles:
+        if self.count > 0 and not (self.roles or self.teams):
             raise wrong("approvals are asked for, but of nobody", "add `roles: [release-manager]`")
-        if self.count == 0 and self.roles:
-            raise wrong("roles are named, but no approval is asked for", "raise `count`")
+        if self.count == 0 and (self.roles or self.teams or self.code_owners):
+            raise wrong("somebody is named, but no approval is asked for", "raise `count`")
         return self
 
 
@@ -72,6 +91,14 @@ class RawApprovals(Raw):
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(default=(), examples=[["sre-lead"]], description="roles that may answer then"),
     ]
+    unknown_owners: Annotated[
+        Answer,
+        Field(
+            default="approve",
+            examples=["approve"],
+            description="code owners are wanted, and CODEOWNERS or the changed paths are unknown",
+        ),
+    ]
     needed: Annotated[tuple[RawNeed, ...], Field(min_length=1)]
     otherwise: RawOtherwise
 
@@ -92,6 +119,14 @@ class RawOverrides(Raw):
     roles: Roles
     min_reason: Annotated[
         int, Field(ge=1, le=500, examples=[10], description="letters a reason needs at least")
+    ]
+    second_person: Annotated[
+        tuple[RiskClass, ...],
+        Field(
+            default=(RiskClass.CRITICAL,),
+            examples=[["critical"]],
+            description="risk classes at which two people have to override",
+        ),
     ]
     max_duration: Annotated[
         Duration, Field(examples=["2h"], description="how long an override lasts at most")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from policy.raw_values import Names, Raw
+from domain.source_hints import wrong
+from policy.raw_values import Answer, Duration, Names, Raw
 
 
 class RawCanary(Raw):
@@ -25,11 +26,6 @@ class RawCanary(Raw):
     ]
 
 
-Answer = Annotated[
-    Literal["approve", "deny"], Field(examples=["approve"], description="ask people, or deny")
-]
-
-
 class RawSloPhase(Raw):
     """What to do with a check that did not pass. There is no `allow`: unknown is not fine."""
 
@@ -39,12 +35,53 @@ class RawSloPhase(Raw):
     error: Answer
 
 
+class RawErrorBudget(Raw):
+    """What is left of the error budget decides whether anything but a fix may go out."""
+
+    environments: Names
+    window: Annotated[
+        Duration, Field(examples=["28d"], description="over which the objective is promised")
+    ]
+    ask_below: Annotated[
+        float, Field(ge=0, le=100, examples=[25], description="percent left; below it asks people")
+    ]
+    deny_below: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            examples=[0],
+            description="percent left; below it denies, a fix asks people",
+        ),
+    ]
+    fixes: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(
+            default=("fix:*", "fix(*", "hotfix*", "revert*"),
+            examples=[["fix:*", "hotfix*"]],
+            description="titles of changes that mend; case does not count",
+        ),
+    ]
+    unknown: Annotated[
+        Answer, Field(examples=["approve"], description="what is left could not be found out")
+    ]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.deny_below > self.ask_below:
+            raise wrong("`deny_below` is above `ask_below`", "nobody would be asked; lower it")
+        return self
+
+
 class RawSlo(Raw):
     """Service level checks before the change, at the canary, and after full rollout."""
 
     pre: RawSloPhase
     canary: RawSloPhase
     post: RawSloPhase
+    error_budget: Annotated[
+        RawErrorBudget | None, Field(default=None, description="gate on the error budget")
+    ]
 
 
 class RawChecks(Raw):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from domain.decision import Outcome
 from domain.verdict import VerdictKind
+from policy.raw_sample_evidence import RawSampleEvidence
 from policy.raw_values import Duration, Moment, Raw
 
 
@@ -15,7 +16,8 @@ class RawSampleVote(Raw):
     """A vote on the sample's question, cast an hour before `at`."""
 
     by: str
-    roles: tuple[str, ...]
+    roles: tuple[str, ...] = ()
+    teams: tuple[str, ...] = ()
     decision: Literal["approve", "reject"] = "approve"
 
 
@@ -27,6 +29,9 @@ class RawSampleOverride(Raw):
     reason: str
     given: Moment
     lasts: Duration
+    seconded_by: Annotated[
+        str | None, Field(default=None, description="a second person, with the same words")
+    ]
 
 
 class RawSampleVerdict(Raw):
@@ -54,6 +59,15 @@ class RawSampleFacts(Raw):
     paths: Annotated[
         tuple[str, ...] | None,
         Field(default=("src/app.py",), description="changed paths; null: unknown"),
+    ]
+    title: str = "Sample"
+    lines: Annotated[
+        int | None, Field(default=None, ge=0, description="lines added and removed; null: unknown")
+    ]
+    services: Annotated[int, Field(default=1, ge=1, description="services released at once")]
+    replicas: Annotated[int, Field(default=1, ge=0, description="pods of the workload")]
+    first_install: Annotated[
+        bool | None, Field(default=False, description="nothing runs there yet; null: unknown")
     ]
     author: str = "author"
     merged_by: str | None = None
@@ -85,6 +99,23 @@ class RawSampleFacts(Raw):
     alerts: Annotated[
         tuple[str, ...],
         Field(default=(), description="severities of alerts that began five minutes ago"),
+    ]
+    owners: Annotated[
+        dict[str, tuple[str, ...]] | None,
+        Field(
+            default={},
+            examples=[{"src/app.py": ["@acme/shop"]}],
+            description="changed paths and whom CODEOWNERS names for them; null: unknown",
+        ),
+    ]
+    error_budget_left: Annotated[
+        float | None,
+        Field(default=100.0, le=100, description="percent of the error budget; null: unknown"),
+    ]
+    evidence: RawSampleEvidence = RawSampleEvidence()
+    repository: Annotated[
+        Literal["ignored", "absent", "read", "no_forge", "unknown", "broken"],
+        Field(default="absent", description="what became of asking for the repository's policy"),
     ]
     manifests: Annotated[
         tuple[str, ...] | None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
+from croniter import CroniterBadDateError, croniter
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,6 +28,15 @@ _DURATION_PATTERN = r"^(\d{1,5}d)?(\d{1,5}h)?(\d{1,5}m)?(\d{1,6}s)?$"
 _WEEK_TIME = re.compile(r"(?i)(Mon|Tue|Wed|Thu|Fri|Sat|Sun) +([01]?\d|2[0-3]):([0-5]\d)")
 _WEEK_TIME_PATTERN = r"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) +([01]?\d|2[0-3]):[0-5]\d$"
 _COUNTRY = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,3}))?")
+
+
+_CRON_LETTERS = re.compile(
+    r"(?i)(?:[0-9*,/ #-]|L|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+    r"|mon|tue|wed|thu|fri|sat|sun)+"
+)
+"""Not what croniter draws by lot (`R`) or from a name (`H`): a window is the same for everybody."""
+_CRON_BY = 2036
+"""A leap day comes round within eight years of 2024, even past a century."""
 
 
 class Raw(BaseModel):
@@ -87,6 +97,33 @@ def _country(value: Any) -> str:
     return str(value)
 
 
+def _day(value: Any) -> date:
+    try:
+        return date.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise wrong(f"{value!r} is not a day", 'write "2026-12-31"') from error
+
+
+def _cron(value: Any) -> str:
+    """A cron expression of five fields that comes round at least once in some years."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if len(text.split(" ")) != 5 or not _CRON_LETTERS.fullmatch(text):
+        raise wrong(
+            f"{value!r} is not a cron expression of five fields",
+            'write minute, hour, day of the month, month and weekday: "0 22 * * 1-5"',
+        )
+    try:
+        begins: datetime = croniter(text, datetime(2024, 1, 1)).get_next(datetime)  # type: ignore[no-untyped-call]
+    except (ValueError, KeyError) as error:
+        what = "never comes round" if isinstance(error, CroniterBadDateError) else str(error)
+        raise wrong(
+            f"{value!r}: {what}", 'write numbers that exist, such as "0 22 * * 1-5"'
+        ) from error
+    if begins.year > _CRON_BY:
+        raise wrong(f"{value!r} never comes round", "write a day that exists")
+    return text
+
+
 def _moment(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
@@ -118,6 +155,13 @@ Country = Annotated[
     BeforeValidator(_country),
     WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}(-[A-Z0-9]{1,3})?$"}),
 ]
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+Cron = Annotated[
+    str,
+    BeforeValidator(_cron),
+    WithJsonSchema({"type": "string", "pattern": r"^\S+( +\S+){4}$"}),
+]
+"""Five fields: minute, hour, day of the month, month, weekday."""
 Moment = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
@@ -140,6 +184,18 @@ Roles = Annotated[
         description="roles; any one of them is enough",
     ),
 ]
+
+MaybeNames = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(
+        examples=[["prod"]],
+        description="environments in which it has to be there; []: in none",
+    ),
+]
+Answer = Annotated[
+    Literal["approve", "deny"], Field(examples=["approve"], description="ask people, or deny")
+]
+"""There is no `allow`: what is not known, or not good, is never let pass by itself."""
 
 
 def week_time_words(minutes: int) -> str:

@@ -51,7 +51,36 @@ def _raised(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:
         yield rules.risk.environments[listed], f"environment {facts.environment}"
     if wants_canary(rules, facts, listed) and not facts.canary_planned:
         yield rules.risk.without_canary, "no canary is planned"
+    yield from _by_reach(rules, facts, listed)
+    if rules.risk.first_install is not None and facts.first_install is not False:
+        why = (
+            "nothing runs there yet, so there is no version to go back to"
+            if facts.first_install
+            else "it is not known whether anything runs there"
+        )
+        yield rules.risk.first_install, why
+    yield from _by_lines(rules, facts.change.lines)
     yield from _by_paths(rules, facts.change.paths)
+
+
+def _by_reach(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:
+    """How much a mistake would reach at once: traffic, pods, services."""
+    radius = rules.risk.blast_radius
+    if radius is None or listed is None or not name_matches(listed, radius.environments):
+        return
+    share = 100 if facts.first_weight is None else facts.first_weight
+    if radius.traffic is not None and share > radius.traffic:
+        yield radius.to, f"{share}% of the traffic at first, more than {radius.traffic}%"
+    if radius.replicas is not None and (facts.replicas or 0) > radius.replicas:
+        yield radius.to, f"{facts.replicas} pods, more than {radius.replicas}"
+    if radius.services is not None and facts.services > radius.services:
+        yield radius.to, f"{facts.services} services at once, more than {radius.services}"
+
+
+def _by_lines(rules: Rules, lines: int | None) -> Iterator[Raised]:
+    many = rules.risk.many_lines
+    if many is not None and lines is not None and lines > many[0]:
+        yield many[1], f"{lines} lines change, more than {many[0]}"
 
 
 def _by_paths(rules: Rules, paths: tuple[str, ...] | None) -> Iterator[Raised]:

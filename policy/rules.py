@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -10,9 +10,18 @@ from typing import Literal
 from domain.decision import Requirement
 from domain.plan import RiskClass
 from policy.matching import PathPattern
+from policy.rules_evidence import (
+    Answer,
+    CostRules,
+    ErrorBudgetRules,
+    ModelRules,
+    RepositoryRules,
+    SbomRules,
+    SecretRules,
+    SigningRules,
+    VulnerabilityRules,
+)
 from policy.schedule import Window
-
-Answer = Literal["approve", "deny"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,17 @@ class RaiseRule:
 
 
 @dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """Limits of what a mistake may reach before the class is at least `to`; None: no limit."""
+
+    environments: tuple[str, ...]
+    traffic: int | None
+    replicas: int | None
+    services: int | None
+    to: RiskClass
+
+
+@dataclass(frozen=True, slots=True)
 class RiskRules:
     """The risk class of each environment, and what raises it."""
 
@@ -32,6 +52,10 @@ class RiskRules:
     unknown_paths: RiskClass
     without_canary: RiskClass
     many_paths: tuple[int, RiskClass] | None
+    many_lines: tuple[int, RiskClass] | None
+    blast_radius: BlastRadius | None
+    first_install: RiskClass | None
+    """Where nothing runs yet; None: it does not count."""
     raises: tuple[RaiseRule, ...]
 
 
@@ -54,6 +78,8 @@ class ApprovalRules:
     otherwise: Requirement
     """For questions where no approval is needed as a rule."""
     merger_may_approve: bool
+    unknown_owners: Answer = "approve"
+    """Code owners are wanted, and it is not known who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,8 @@ class CheckRules:
 
     environments: tuple[str, ...]
     required: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    """Required as well, by the repository; they do not say that nothing else counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +108,8 @@ class OverrideRules:
     roles: tuple[str, ...]
     min_reason: int
     max_duration: timedelta
+    second_person: tuple[RiskClass, ...] = ()
+    """Risk classes at which two people have to override."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +156,16 @@ class Rules:
     canary: CanaryRules
     slo: Mapping[tuple[str, str], Answer]
     """By phase and verdict kind."""
+    error_budget: ErrorBudgetRules | None
     checks: CheckRules
+    vulnerabilities: VulnerabilityRules
+    secrets: SecretRules
+    signing: SigningRules
+    sbom: SbomRules
+    cost: CostRules
+    models: Mapping[str, ModelRules]
+    """By agent; one that is not named uses no model."""
+    repositories: RepositoryRules
     overrides: OverrideRules
     autonomy: AutonomyRules
     manifests: ManifestRules
@@ -136,7 +175,9 @@ class Rules:
     @property
     def teams(self) -> tuple[str, ...]:
         """Every team that membership in has to be looked up for."""
-        return tuple(sorted(self.team_roles))
+        asked = (one.teams for one in self.approvals.needed.values() if one is not None)
+        named = {team.lower() for teams in asked for team in teams}
+        return tuple(sorted({*self.team_roles, *named}))
 
     @property
     def override_roles(self) -> tuple[str, ...]:
@@ -167,18 +208,25 @@ class Rules:
                 yield from (*one.roles, *one.escalate_roles)
 
 
-def load_policy(text: str, file: str) -> Rules:
-    """Rules from the text of a policy file; `file` is only named in messages.
+def no_files(name: str) -> bytes:
+    """For a policy that stands alone: there is nothing beside it."""
+    raise FileNotFoundError(f"{name} cannot be read here: the policy came without its folder")
 
-    Raises SourceError, with line, column and hint for each problem: not good YAML, keys or values
-    that mean nothing, references to environments that are not listed, environments without an
-    approval row, and samples that the policy does not decide as they state.
+
+def load_policy(text: str | bytes, file: str, read: Callable[[str], bytes] = no_files) -> Rules:
+    """Rules from a policy file; `file` is only named in messages.
+
+    `read` gives the bytes of a file that the policy names (a freeze calendar), by its path from the
+    policy's folder; OSError when it cannot. Raises SourceError, with line, column and hint for each
+    problem: not good YAML, keys or values that mean nothing, references to environments that are
+    not listed, environments without an approval row, calendars that cannot be followed, and samples
+    that the policy does not decide as they state.
     """
     from policy.loading import rules_of  # it runs samples through the evaluator, which reads Rules
 
-    return rules_of(text, file)
+    return rules_of(text, file, read)
 
 
-def check_file(text: str, file: str) -> Rules:
+def check_file(text: str | bytes, file: str, read: Callable[[str], bytes] = no_files) -> Rules:
     """The same as `load_policy`, by the name that the CLI uses."""
-    return load_policy(text, file)
+    return load_policy(text, file, read)

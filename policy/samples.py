@@ -26,9 +26,18 @@ from domain.service import Target, Workload
 from domain.verdict import Verdict
 from domain.yaml_source import Located
 from policy.evaluate import evaluate
-from policy.facts import AlertFact, CheckFact, Facts, ManifestFact, OverrideFact, ReleaseFact
+from policy.facts import (
+    AlertFact,
+    CheckFact,
+    Facts,
+    ManifestFact,
+    OverrideFact,
+    ReleaseFact,
+    RepositoryPolicy,
+)
 from policy.raw_samples import RawSample, RawSampleFacts
 from policy.rules import Rules
+from policy.sample_evidence import budgets_of, evidence_of, owned_of, secrets_of
 
 _DIGEST = digest_of("sample")
 _ASKED_BEFORE = timedelta(hours=2)
@@ -69,7 +78,7 @@ def facts_of(rules: Rules, sample: RawSample) -> Facts:
         in_flight=short.in_flight,
         rolling_back=short.rolling_back,
         scope_digest=_DIGEST,
-        approval=_approval(sample),
+        approval=_approval(rules, sample),
         overrides=_overrides(short),
         checks=tuple(
             CheckFact(name=name, conclusion=conclusion) for name, conclusion in short.checks.items()
@@ -88,6 +97,16 @@ def facts_of(rules: Rules, sample: RawSample) -> Facts:
         alerts=tuple(
             AlertFact(name="SampleAlert", severity=one, since=sample.at - timedelta(minutes=5))
             for one in short.alerts
+        ),
+        services=short.services,
+        replicas=short.replicas,
+        first_install=short.first_install,
+        owned=owned_of(short),
+        owned_unknown="as the sample says",
+        error_budgets=budgets_of(rules, short),
+        evidence=evidence_of(rules, short.evidence),
+        repository=RepositoryPolicy(
+            state=short.repository, where=".fermata/policy.yaml", reason="as the sample says"
         ),
         manifests=_broken(rules, short),
         manifests_unknown="as the sample says",
@@ -138,8 +157,10 @@ def _step(short: RawSampleFacts) -> Step:
 def _change(short: RawSampleFacts) -> Change:
     return Change(
         key="sample",
-        title="Sample",
+        title=short.title,
         sha="5a3b1e0",
+        lines=short.lines,
+        secret_scan=secrets_of(short.evidence),
         author=Actor(login=short.author),
         merged_by=_actor(short.merged_by),
         paths=short.paths,
@@ -181,7 +202,7 @@ def _action(short: RawSampleFacts) -> Action:
             return Notify(channel="sample", severity="info", title="Sample", text="sample")
 
 
-def _approval(sample: RawSample) -> ApprovalRequest | None:
+def _approval(rules: Rules, sample: RawSample) -> ApprovalRequest | None:
     """The votes of a sample as a request that has been open for two hours."""
     votes = sample.facts.votes
     if not votes:
@@ -194,7 +215,7 @@ def _approval(sample: RawSample) -> ApprovalRequest | None:
         step_id="sample",
         scope="sample",
         digest=_DIGEST,
-        policy_digest="",
+        policy_digest=rules.digest,
         environment=sample.facts.environment or "",
         risk="",
         question="",
@@ -207,6 +228,7 @@ def _approval(sample: RawSample) -> ApprovalRequest | None:
             Vote(
                 principal=one.by,
                 roles=one.roles,
+                teams=one.teams,
                 decision=one.decision,
                 comment="",
                 via="api",
@@ -221,14 +243,16 @@ def _overrides(short: RawSampleFacts) -> tuple[OverrideFact, ...]:
     one = short.override
     if one is None:
         return ()
-    return (
+    return tuple(
         OverrideFact(
-            principal=one.by,
+            principal=who,
             roles=one.roles,
             reason=one.reason,
             at=one.given,
             expires_at=one.given + one.lasts,
-        ),
+        )
+        for who in (one.by, one.seconded_by)
+        if who is not None
     )
 
 

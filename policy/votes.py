@@ -21,11 +21,20 @@ def same_person(one: str, other: str) -> bool:
 def roles_at(requirement: Requirement, requested_at: datetime, at: datetime) -> tuple[str, ...]:
     """Roles that may answer at a time; empty: anyone. Escalation adds roles, it removes none."""
     escalate = requirement.escalate_seconds
-    if not requirement.roles or escalate is None:
+    if escalate is None or not (requirement.roles or requirement.teams):
         return requirement.roles
     if at < requested_at + timedelta(seconds=escalate):
         return requirement.roles
     return tuple(dict.fromkeys((*requirement.roles, *requirement.escalate_roles)))
+
+
+def _fold(names: tuple[str, ...]) -> set[str]:
+    return {one.casefold() for one in names}
+
+
+def _who_may(requirement: Requirement, roles: tuple[str, ...]) -> tuple[str, ...]:
+    teams = tuple(f"team {one}" for one in requirement.teams)
+    return (*roles, *teams, *(("code owners",) if requirement.owners else ()))
 
 
 def judge_vote(request: ApprovalRequest, vote: Vote, digest: str, now: datetime) -> str | None:
@@ -64,6 +73,13 @@ def voter_refusal(
     if own and vote.decision == "approve" and not requirement.allow_author:
         return f"{vote.principal} made this change; somebody else has to approve it."
     roles = roles_at(requirement, request.requested_at, vote.at)
-    if roles and not set(roles) & set(vote.roles):
-        return f"{vote.principal} has none of the roles that may vote here: {', '.join(roles)}."
+    if (roles or requirement.teams) and not (
+        set(roles) & set(vote.roles)
+        or _fold(requirement.teams) & _fold(vote.teams)
+        or any(vote.is_owner(group) for group in requirement.owners)
+    ):
+        return (
+            f"{vote.principal} has none of the roles that may vote here: "
+            f"{', '.join(_who_may(requirement, roles))}."
+        )
     return None

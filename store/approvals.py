@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
 from store import signals
 from store.database import CONFLICTS, Connection, Database, again, text
 from store.leases import hold
@@ -157,6 +157,7 @@ def _settled(request: ApprovalRequest) -> ApprovalState | None:
     if any(vote.decision == "reject" for vote in request.votes):
         return ApprovalState.REJECTED
     approvers = {vote.principal.casefold() for vote in request.votes}
-    if len(approvers) >= request.requirement.count:
+    enough = len(approvers) >= request.requirement.count
+    if enough and not unheard_owners(request.requirement, request.votes):
         return ApprovalState.APPROVED
     return None

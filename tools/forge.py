@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ import structlog
 from domain.action import Action, GitCommentPr
 from domain.effect import Applied, Stamp
 from domain.errors import AdapterError, Permanent
+from domain.repository import RepoFile
 from tools.github_client import GitHubClient
 from tools.github_errors import Refused
 from tools.github_teams import Memberships
@@ -86,6 +88,33 @@ class GitHubForge:
     async def head_sha(self, repo: str, number: int) -> str | None:
         """The pull request's head right now; None when unknown."""
         return await self._sha(f"/pulls/{number}", repo, "head")
+
+    async def file_text(self, repo: str, path: str, ref: str | None) -> RepoFile | None:
+        """A file at a commit (None: at the tip of the default branch); None when unknown.
+
+        GitHub answers 404 for a file that is not there, and as well for a repository or a commit
+        that cannot be seen: only where the commit can be read is the file known to be missing.
+        """
+        params = {"ref": ref} if ref else None
+        try:
+            told = await self._client.get(f"/contents/{quote(path)}", repo=repo, params=params)
+        except Refused as error:
+            if error.status == 404 and await self._commit_is_there(repo, ref or "HEAD"):
+                return RepoFile(text=None)
+            _unknown("file_text", error)
+            return None
+        except AdapterError as error:
+            _unknown("file_text", error)
+            return None
+        return _content(told)
+
+    async def _commit_is_there(self, repo: str, ref: str) -> bool:
+        try:
+            told = await self._client.get(f"/commits/{quote(ref, safe='')}", repo=repo)
+        except AdapterError as error:
+            _unknown("commit", error)
+            return False
+        return isinstance(told, dict) and isinstance(told.get("sha"), str)
 
     async def branch_sha(self, repo: str, branch: str) -> str | None:
         """The commit a branch points at right now; None when unknown."""
@@ -210,6 +239,16 @@ class GitHubForge:
             ):
                 found.append(_Found(int(item["id"]), str(item["body"]), _url(item), sticky))
         return sorted(found, key=lambda one: one.id)
+
+
+def _content(told: Any) -> RepoFile | None:
+    """The text in an answer of the contents API; None for a folder, a link, or what is not text."""
+    if not isinstance(told, dict) or told.get("type") != "file" or told.get("encoding") != "base64":
+        return None
+    try:
+        return RepoFile(text=base64.b64decode(str(told.get("content"))).decode("utf-8"))
+    except ValueError:
+        return None
 
 
 def _comment_action(action: Action) -> GitCommentPr:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from domain.action import Action, GitCommentPr
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
+from domain.repository import RepoFile
 from tools.ports import Guard
 from tools.sticky_comment import Sticky, stamp_words, understood, written
 
@@ -20,6 +21,8 @@ class ForgeTwin:
 
     paths: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
     heads: dict[tuple[str, int], str] = field(default_factory=dict)
+    files: dict[tuple[str, str, str | None], str | None] = field(default_factory=dict)
+    """By repository, path and commit; None: it is known that there is none."""
     branches: dict[tuple[str, str], str] = field(default_factory=dict)
     roles: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -35,6 +38,11 @@ class ForgeTwin:
     async def head_sha(self, repo: str, number: int) -> str | None:
         """What a test or demo has put in."""
         return self.heads.get((repo, number))
+
+    async def file_text(self, repo: str, path: str, ref: str | None) -> RepoFile | None:
+        """What a test or demo has put in."""
+        key = repo, path, ref
+        return RepoFile(text=self.files[key]) if key in self.files else None
 
     async def branch_sha(self, repo: str, branch: str) -> str | None:
         """What a test or demo has put in."""

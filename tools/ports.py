@@ -12,12 +12,17 @@ from typing import Protocol
 from domain.action import Action, K8sDeploy
 from domain.effect import Applied, Stamp
 from domain.rendered import Rendered
+from domain.repository import RepoFile
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap
 from domain.workload import WorkloadState
 
 Guard = Callable[[], Awaitable[None]]
 """Raises `LeaseLost` unless the caller still owns the run."""
+
+
+EVERY_VERSION = "*"
+"""As a version: the events of all versions of a service together."""
 
 
 class WritePort(Protocol):
@@ -61,7 +66,10 @@ class MetricsReader(Protocol):
     async def counts(
         self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
     ) -> Counts | Gap:
-        """Bad and total events of a version in the window that ends at `at`."""
+        """Bad and total events of a version in the window that ends at `at`.
+
+        `EVERY_VERSION` asks for all of them together.
+        """
         ...
 
 
@@ -74,6 +82,10 @@ class ForgeReader(Protocol):
 
     async def head_sha(self, repo: str, number: int) -> str | None:
         """The pull request's head right now; None when unknown."""
+        ...
+
+    async def file_text(self, repo: str, path: str, ref: str | None) -> RepoFile | None:
+        """A file at a commit (None: at the tip of the default branch); None when unknown."""
         ...
 
     async def branch_sha(self, repo: str, branch: str) -> str | None:

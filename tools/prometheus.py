@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -24,6 +25,7 @@ from urllib3.util.retry import Retry
 
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap, VerdictKind
+from tools.ports import EVERY_VERSION
 
 THREADS = 4
 GRACE_SECONDS = 2.0
@@ -32,6 +34,7 @@ EXCESS = 0.01
 """Share by which `bad` may lie outside of 0..total before it is a wrong query instead of the
 extrapolation of `increase()`."""
 MOST_REASON = 300
+_VERSION_MATCHER = re.compile(r"=\s*([\"'`])\$(?:version|\{version\})\1")
 MOST_SERIES = 3
 
 
@@ -80,8 +83,8 @@ class PrometheusMetrics:
         """
         try:
             values = placeholders(target, version, window_seconds)
-            total_query = render(sli.total, values)
-            bad_query = render(sli.bad, values)
+            total_query = render(_of(version, sli.total), values)
+            bad_query = render(_of(version, sli.bad), values)
         except ValueError as error:
             return _error(f"SLI {sli.name}: {error}")
         total = await self._number(total_query, at)
@@ -143,6 +146,19 @@ def placeholders(target: Target, version: str, window_seconds: float) -> dict[st
         "version": escaped(version),
         "window": duration(window_seconds),
     }
+
+
+def _of(version: str, template: str) -> str:
+    """The template; for every version with a matcher that any version fits.
+
+    Raises ValueError when the query names the version anywhere else than in such a matcher.
+    """
+    if version != EVERY_VERSION:
+        return template
+    for_all = _VERSION_MATCHER.sub('=~".+"', template)
+    if "$version" in for_all or "${version}" in for_all:
+        raise ValueError('all versions can only be asked for where it says ="$version"')
+    return for_all
 
 
 def render(template: str, values: Mapping[str, str]) -> str:

@@ -152,6 +152,8 @@ class Desk:
     """Time of the world being operated: approvals and timers live in it."""
     wall: Clock = field(default_factory=SystemClock)
     """Real time: ages of rows."""
+    warnings: Callable[[], Sequence[str]] = tuple
+    """What everybody who looks at a page should know, in sentences."""
     override_roles: Callable[[], tuple[str, ...]] = _no_roles
     """Roles that may break the glass, from the policy; `admin` always may."""
     mask: Callable[[str], str] = mask

@@ -47,6 +47,8 @@ class Parts:
     queue: Alive
     backends: Callable[[], Sequence[Backend]]
     audit: Callable[[], Awaitable[AuditPart]] | None = None
+    warnings: Callable[[], Sequence[str]] = tuple
+    """What is wrong with the files in force, in sentences."""
 
 
 class Healthy(Answer):
@@ -80,6 +82,9 @@ class Ready(Answer):
     queue: PartAnswer
     backends: tuple[BackendAnswer, ...] = Field(description="Each says whether it is real")
     audit: AuditPart | None = Field(default=None, description="null: it could not be read")
+    warnings: tuple[str, ...] = Field(
+        default=(), description="A changed policy file that is not valid, and what holds instead"
+    )
 
 
 def router_meta(parts: Parts, desk: Desk, metrics: Metrics) -> APIRouter:
@@ -146,6 +151,7 @@ async def look(parts: Parts) -> Ready:
         queue=queue,
         backends=tuple(BackendAnswer.of(one) for one in parts.backends()),
         audit=await _audit(parts) if database.status == "ok" else None,
+        warnings=tuple(parts.warnings()),
     )
 
 

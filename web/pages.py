@@ -99,6 +99,7 @@ class Pages:
             pending=pending,
             here=_section(request.url.path),
             base=str(request.base_url).rstrip("/"),
+            warnings=list(self.desk.warnings()),
             not_real=[one for one in backends if one.mode != "real"],
             **values,
         )

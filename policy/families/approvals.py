@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
 from domain.decision import MatchedRule, Outcome, Requirement
-from policy.finding import Case, Finding, allow, ask, deny
+from domain.evidence import OwnedPath
+from domain.plan import RiskClass
+from policy.finding import Case, Finding, allow, answered, ask, deny
 from policy.votes import same_person, voter_refusal
 
 _GIVEN = frozenset({ApprovalState.APPROVED, ApprovalState.SPENT})
@@ -41,6 +43,38 @@ def findings(case: Case) -> Iterator[Finding]:
             f"{case.place} at risk {case.risk.value} needs {_asked(need)}.",
             f"`/approve` by {_who(need)}.",
         )
+        if need.code_owners:
+            yield from _owners(case)
+
+
+def _owners(case: Case) -> Iterator[Finding]:
+    """Whose code the change touches; who that is may not be known."""
+    owned = case.facts.owned
+    if owned is None:
+        yield answered(
+            case.rules.approvals.unknown_owners,
+            "approval.owners_unknown",
+            f"Whose code the change of {case.place} touches is not known: "
+            f"{case.facts.owned_unknown or 'CODEOWNERS was not read'}.",
+            "Make the forge reachable, then `/retry`",
+        )
+        return
+    for group, paths in _groups(owned).items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield ask(
+            "approval.owners",
+            f"{paths[0]}{more} belongs to {' or '.join(group)}.",
+            f"`/approve` by {' or '.join(group)}.",
+        )
+
+
+def _groups(owned: Sequence[OwnedPath]) -> dict[tuple[str, ...], list[str]]:
+    """Paths by those who own them; what nobody owns needs nobody."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in owned:
+        if one.owners:
+            groups.setdefault(one.owners, []).append(one.path)
+    return groups
 
 
 def settle(case: Case, asks: Sequence[Finding]) -> Settled:
@@ -54,23 +88,57 @@ def settle(case: Case, asks: Sequence[Finding]) -> Settled:
         return Settled((_rejected(request), *asks))
     if not asks:
         return Settled(())
-    requirement = requirement_for(case)
+    requirement = requirement_for(case, asks)
     if request is None:
         return Settled(tuple(asks), requirement)
     tally = count(case, request, requirement)
     if _is_over(request, case.now):
         return Settled((*asks, _expired(request)), requirement)
-    if request.state in _GIVEN and len(tally.given) >= requirement.count:
-        return Settled((_granted(request, tally, asks),))
+    new = _new_violations(case, request, asks)
+    if new:
+        return Settled((*asks, _policy_changed(case, request, new)), requirement)
+    unheard = unheard_owners(requirement, tally.given)
+    if request.state in _GIVEN and len(tally.given) >= requirement.count and not unheard:
+        return Settled((_granted(case, request, tally, asks),))
     return Settled(
         (*asks, *_so_far(request, tally, requirement)), requirement, _next_turn(request, case.now)
     )
 
 
-def requirement_for(case: Case) -> Requirement:
-    """What is asked for here: the row of environment and risk class, or `approvals.otherwise`."""
+def requirement_for(case: Case, asks: Sequence[Finding] = ()) -> Requirement:
+    """What is asked for here: the row of environment and risk class, or `approvals.otherwise`;
+    with the code owners of what changes, and the rules that ask."""
     approvals = case.rules.approvals
-    return approvals.needed.get((case.listed or "", case.risk)) or approvals.otherwise
+    need = approvals.needed.get((case.listed or "", case.risk)) or approvals.otherwise
+    owners = tuple(_groups(case.facts.owned or ())) if need.code_owners else ()
+    names = tuple(sorted({one.rule.rule for one in asks}))
+    return need.model_copy(update={"owners": owners, "asks": names})
+
+
+def _new_violations(
+    case: Case, request: ApprovalRequest, asks: Sequence[Finding]
+) -> tuple[str, ...]:
+    """What a policy other than the one that asked has against the change on top, in words.
+
+    An answer given under another policy holds as long as nothing is asked, and no risk seen, that
+    was not there when it was given.
+    """
+    if request.policy_digest == case.rules.digest:
+        return ()
+    new = sorted({one.rule.rule for one in asks} - set(request.requirement.asks))
+    known = {one.value for one in RiskClass}
+    if request.risk not in known or case.risk.rank > RiskClass(request.risk).rank:
+        new.append(f"risk {case.risk.value} instead of {request.risk or 'none'}")
+    return tuple(new)
+
+
+def _policy_changed(case: Case, request: ApprovalRequest, new: tuple[str, ...]) -> Finding:
+    return ask(
+        "approval.policy_changed",
+        f"The question was put under policy {request.policy_digest[:12]}; the policy in force is "
+        f"{case.rules.digest[:12]}, and on top there is {', '.join(new)}.",
+        "It is asked anew; answers to the earlier question no longer count.",
+    )
 
 
 def count(case: Case, request: ApprovalRequest, requirement: Requirement) -> Tally:
@@ -140,12 +208,24 @@ def _expired(request: ApprovalRequest) -> Finding:
     )
 
 
-def _granted(request: ApprovalRequest, tally: Tally, asks: Sequence[Finding]) -> Finding:
+def _granted(
+    case: Case, request: ApprovalRequest, tally: Tally, asks: Sequence[Finding]
+) -> Finding:
     who = " and ".join(f"{one.principal} ({', '.join(one.roles)})" for one in tally.given)
     covers = ", ".join(dict.fromkeys(one.rule.rule for one in asks))
     return allow(
         "approval.granted",
-        f"Approved by {who} for exactly this (digest {request.digest[:12]}); it covers {covers}.",
+        f"Approved by {who} for exactly this (digest {request.digest[:12]}); it covers {covers}."
+        f"{_kept(case, request)}",
+    )
+
+
+def _kept(case: Case, request: ApprovalRequest) -> str:
+    if request.policy_digest == case.rules.digest:
+        return ""
+    return (
+        f" The policy has changed since, from {request.policy_digest[:12]} to "
+        f"{case.rules.digest[:12]}, and asks for nothing new, so the answer is kept."
     )
 
 
@@ -159,11 +239,20 @@ def _so_far(request: ApprovalRequest, tally: Tally, requirement: Requirement) ->
         rule="approval.incomplete",
         outcome=Outcome.NEEDS_APPROVAL,
         reason=" ".join((reason, *tally.refused)),
-        remedy=f"{requirement.count - len(tally.given)} more by {_who(requirement)}."
-        if len(tally.given) < requirement.count
-        else f"The request is {request.state.value}; it is asked anew.",
+        remedy=_still(request, tally, requirement),
     )
     yield Finding(matched)
+
+
+def _still(request: ApprovalRequest, tally: Tally, requirement: Requirement) -> str:
+    """Who has to answer yet."""
+    more = requirement.count - len(tally.given)
+    unheard = unheard_owners(requirement, tally.given)
+    if more <= 0 and not unheard:
+        return f"The request is {request.state.value}; it is asked anew."
+    parts = [f"{more} more by {_who(requirement)}"] if more > 0 else []
+    parts += [f"one of {' or '.join(group)}" for group in unheard]
+    return f"{'; '.join(parts)}."
 
 
 def _next_turn(request: ApprovalRequest, now: datetime) -> datetime | None:
@@ -181,4 +270,5 @@ def _asked(need: Requirement) -> str:
 
 
 def _who(need: Requirement) -> str:
-    return " or ".join(need.roles) or "anyone with a role"
+    teams = (f"team {one}" for one in need.teams)
+    return " or ".join((*need.roles, *teams)) or "anyone with a role"

@@ -25,18 +25,19 @@ def findings(case: Case) -> Iterator[Finding]:
     if case.listed is None or not name_matches(case.listed, rules.environments):
         return
     by_name = {one.name: one for one in facts.checks}
-    if not rules.required:
-        if not facts.in_flight:
-            yield from _failed(one for one in facts.checks if _has_failed(one))
+    if not rules.required and not facts.in_flight:
+        yield from _failed(
+            one for one in facts.checks if _has_failed(one) and one.name not in rules.also
+        )
+    names = tuple(dict.fromkeys((*rules.required, *rules.also)))
+    if not names:
         return
-    required = [
-        by_name.get(name) or CheckFact(name=name, conclusion=None) for name in rules.required
-    ]
+    required = [by_name.get(name) or CheckFact(name=name, conclusion=None) for name in names]
     yield from _failed(one for one in required if _has_failed(one))
     if facts.in_flight:
         return
     yield from _skipped([one.name for one in required if one.conclusion == _SKIPPED])
-    missing = [name for name in rules.required if name not in by_name]
+    missing = [name for name in names if name not in by_name]
     yield from _pending(case, [one.name for one in required if one.conclusion in _PENDING], missing)
 
 

@@ -13,13 +13,25 @@ from policy.votes import is_bot
 class Judged:
     """An override in words. `refusal` says why it does not count; '' when it does."""
 
+    who: str
     words: str
     refusal: str = ""
 
 
 def judged_overrides(case: Case) -> tuple[Judged, ...]:
-    """Every override on record, judged at the case's time."""
-    return tuple(_judged(case, one) for one in case.facts.overrides)
+    """Every override on record, judged at the case's time; where the risk wants a second person,
+    one alone does not count."""
+    found = tuple(_judged(case, one) for one in case.facts.overrides)
+    people = {one.who.casefold() for one in found if not one.refusal}
+    if len(people) != 1 or case.risk not in case.rules.overrides.second_person:
+        return found
+    alone = (
+        f"At risk {case.risk.value} two people have to override; only {{}} has, and a second "
+        "`/override <reason>` is missing."
+    )
+    return tuple(
+        one if one.refusal else Judged(one.who, one.words, alone.format(one.who)) for one in found
+    )
 
 
 def _judged(case: Case, override: OverrideFact) -> Judged:
@@ -41,4 +53,4 @@ def _judged(case: Case, override: OverrideFact) -> Judged:
     elif until <= case.now:
         refusal = f"The override by {who} ended at {until:%Y-%m-%d %H:%M} UTC."
     words = f"{who} overrode it until {until:%Y-%m-%d %H:%M} UTC: {override.reason.strip()}."
-    return Judged(words, refusal)
+    return Judged(who, words, refusal)

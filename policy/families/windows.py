@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 
 from policy.families.overrides import Judged, judged_overrides
 from policy.finding import Case, Finding, allow, deny, wait
+from policy.rules import Rules
 from policy.schedule import SEARCH_DAYS, Standing, standing, told
 
 
@@ -15,20 +16,34 @@ def findings(case: Case) -> Iterator[Finding]:
     rules, facts = case.rules.windows, case.facts
     if facts.environment is None or (facts.in_flight and rules.in_flight == "finish"):
         return
-    environment, service = facts.environment, facts.service or ""
-    closed = standing(
-        [one for one in rules.deny if one.applies(environment, service)],
-        [one for one in rules.allow if one.applies(environment, service)],
-        case.now,
-    )
+    closed = _standing(case.rules, facts.environment, facts.service or "", case.now)
     if closed is None:
         return
     overrides = judged_overrides(case)
-    valid = next((one for one in overrides if not one.refusal), None)
-    if valid is not None:
-        yield allow("override.accepted", f"{valid.words} It lifts {closed.window}: {closed.why}.")
+    valid = [one.words for one in overrides if not one.refusal]
+    if valid:
+        said = " ".join(dict.fromkeys(valid))
+        yield allow("override.accepted", f"{said} It lifts {closed.window}: {closed.why}.")
         return
     yield _closed(case, closed, overrides)
+
+
+def opening(rules: Rules, environment: str, service: str, now: datetime) -> str | None:
+    """When changes of a service may begin next, in words; None when they may now."""
+    closed = _standing(rules, environment, service, now)
+    if closed is None:
+        return None
+    if closed.opens is None:
+        return f"not within {SEARCH_DAYS} days"
+    return told(closed.opens, closed.zone)
+
+
+def _standing(rules: Rules, environment: str, service: str, now: datetime) -> Standing | None:
+    return standing(
+        [one for one in rules.windows.deny if one.applies(environment, service)],
+        [one for one in rules.windows.allow if one.applies(environment, service)],
+        now,
+    )
 
 
 def _closed(case: Case, closed: Standing, overrides: tuple[Judged, ...]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,10 +21,11 @@ from domain.action import (
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.decision import Requirement
 from domain.event import Actor
+from domain.evidence import ErrorBudget
 from domain.plan import Change, Step
 from domain.service import Target, Workload
 from domain.verdict import Verdict, VerdictKind
-from policy.facts import Facts
+from policy.facts import Facts, RepositoryPolicy
 from policy.rules import Rules, load_policy
 
 SHIPPED = Path(__file__).parents[2] / "policy.yaml"
@@ -58,6 +60,27 @@ slo:
   canary: {fail: deny, inconclusive: approve, nodata: approve, error: approve}
   post: {fail: deny, inconclusive: approve, nodata: approve, error: approve}
 checks: {environments: [prod], required: []}
+security:
+  environments: [prod]
+  required_in: []
+  missing: deny
+  cvss: {deny_from: 9.0, ask_from: 7.0, unscored: approve}
+  known_exploited: deny
+  vex_trusted: []
+  secrets: {found: deny, required_in: [], missing: deny}
+signing: {required_in: [], unverified: deny, unknown: deny}
+sbom: {required_in: [], absent: deny, unknown: deny}
+cost:
+  environments: [prod]
+  required_in: []
+  currency: EUR
+  most_monthly: 5000
+  most_growth: 10
+  over: approve
+  unpriced: deny
+  unknown: deny
+models: {}
+repositories: {own_policy: ignore, without_forge: ignore, unknown: approve, broken: deny}
 overrides: {roles: [sre-lead], min_reason: 10, max_duration: 2h}
 autonomy:
   quarantine: {after: 2, within: 14d}
@@ -81,6 +104,22 @@ manifests:
   adopted: image
 """
 """A policy without windows and samples, one line a section, to be changed by `policy_with`."""
+
+EVERYTHING = tuple(
+    sorted(
+        set(
+            re.findall(
+                r'"([a-z]+\.[a-z_]+)"',
+                "".join(
+                    one.read_text(encoding="utf-8")
+                    for one in (SHIPPED.parent / "policy" / "families").glob("*.py")
+                ),
+            )
+        )
+        | {f"slo.{p}.{k.value}" for p in ("pre", "canary", "post") for k in VerdictKind}
+    )
+)
+"""Every rule's id: a request that asked about all of them was overtaken by no policy."""
 
 
 @cache
@@ -189,6 +228,8 @@ def facts(action: Action | None = None, **more: Any) -> Facts:
         "first_weight": 10 if at and at.environment == "prod" else None,
         "canary_planned": bool(at and at.environment == "prod"),
         "scope_digest": DIGEST,
+        "repository": RepositoryPolicy(state="absent", where=".fermata/policy.yaml"),
+        "error_budgets": (ErrorBudget(sli="availability", remaining=0.9, window_seconds=2419200),),
     }
     return Facts(step=step, change=change, **{**defaults, **more})
 
@@ -215,10 +256,12 @@ def request(*votes: Vote, state: str = "approved", **more: Any) -> ApprovalReque
         "digest": DIGEST,
         "policy_digest": "p",
         "environment": "prod",
-        "risk": "medium",
+        "risk": "critical",
         "question": "Go on?",
         "author": "ann",
-        "requirement": Requirement(count=1, roles=("release-manager",), expires_seconds=86400),
+        "requirement": Requirement(
+            count=1, roles=("release-manager",), expires_seconds=86400, asks=EVERYTHING
+        ),
         "requested_at": WEDNESDAY - timedelta(hours=1),
         "expires_at": WEDNESDAY + timedelta(hours=23),
         "state": ApprovalState(state),

@@ -11,7 +11,16 @@ from domain.approval import ApprovalRequest
 from domain.decision import Decision, Outcome, Requirement
 from policy.evaluate import evaluate
 from policy.votes import judge_vote
-from tests.policy.making import DIGEST, WEDNESDAY, facts, policy_with, request, shipped, vote
+from tests.policy.making import (
+    DIGEST,
+    EVERYTHING,
+    WEDNESDAY,
+    facts,
+    policy_with,
+    request,
+    shipped,
+    vote,
+)
 
 HOUR = timedelta(hours=1)
 RITA = vote("rita", "release-manager")
@@ -105,7 +114,11 @@ def test_a_spent_approval_holds_to_the_end_of_its_scope() -> None:
 
 def test_a_pending_question_is_looked_at_again_when_it_escalates_then_when_it_expires() -> None:
     requirement = Requirement(
-        count=1, roles=("release-manager",), expires_seconds=86400, escalate_seconds=14400
+        count=1,
+        roles=("release-manager",),
+        expires_seconds=86400,
+        escalate_seconds=14400,
+        asks=EVERYTHING,
     )
     asked = request(state="pending", requirement=requirement)
     assert decide(asked).until == asked.requested_at + 4 * HOUR

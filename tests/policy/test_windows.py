@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from domain.decision import Outcome
 from policy.evaluate import evaluate
 from policy.facts import OverrideFact
+from policy.recurrence import Holidays, Part, WeekRange
 from policy.rules import Rules
 from policy.schedule import Window, next_opening, standing, told
 from tests.policy.making import SATURDAY, WEDNESDAY, deploy, facts, policy_with, shipped
@@ -35,19 +36,25 @@ MINUTE = timedelta(minutes=1)
 def window(
     id: str, zone: str, start: int | None, end: int | None, holidays: str | None = None
 ) -> Window:
-    return Window(id, ZoneInfo(zone), start, end, holidays, ("prod",), ("*",))
+    home = ZoneInfo(zone)
+    parts: list[Part] = []
+    if start is not None and end is not None:
+        parts.append(WeekRange(home, start, end))
+    if holidays is not None:
+        parts.append(Holidays(home, holidays))
+    return Window(id, home, tuple(parts), ("prod",), ("*",))
 
 
 def covers_minute(one: Window, at: datetime) -> bool:
     """The model: read the wall clock as weekday and time, and walk the range minute by minute."""
-    assert one.start is not None
-    assert one.end is not None
+    (part,) = one.parts
+    assert isinstance(part, WeekRange)
     local = at.astimezone(one.zone)
     shown = local.strftime("%a %H:%M")
     names = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     now = names.index(shown[:3]) * 1440 + int(shown[4:6]) * 60 + int(shown[7:9])
-    length = (one.end - one.start) % 10080
-    return (now - one.start) % 10080 < length
+    length = (part.end - part.start) % 10080
+    return (now - part.start) % 10080 < length
 
 
 def model_open(deny: list[Window], allow: list[Window], at: datetime) -> bool:

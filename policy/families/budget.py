@@ -1,0 +1,54 @@
+"""What is left of the error budget: with little of it, only fixes go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from domain.evidence import ErrorBudget
+from policy.finding import Case, Finding, answered, ask, deny, note
+from policy.matching import name_matches
+from policy.rules_evidence import ErrorBudgetRules
+
+
+def findings(case: Case) -> Iterator[Finding]:
+    """Asked before a target is changed; what has begun is judged by its own checks."""
+    rules, facts = case.rules.error_budget, case.facts
+    if rules is None or case.listed is None or facts.in_flight or facts.goal != "release":
+        return
+    if not name_matches(case.listed, rules.environments):
+        return
+    budgets = facts.error_budgets
+    unknown = [one for one in budgets or () if one.remaining is None]
+    if budgets is None or unknown:
+        why = "; ".join(f"{one.sli}: {one.reason or 'no data'}" for one in unknown) or "not read"
+        yield answered(
+            rules.unknown,
+            "slo.budget_unknown",
+            f"What is left of the error budget of {case.place} is not known ({why}).",
+            "Make the metrics reachable, then `/retry`",
+        )
+    known = [one for one in budgets or () if one.remaining is not None]
+    if known:
+        yield _judged(case, rules, min(known, key=lambda one: one.remaining or 0.0))
+
+
+def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:
+    left = (worst.remaining or 0.0) * 100
+    days = worst.window_seconds / 86400
+    told = f"{left:.0f}% of the error budget of {case.place} is left ({worst.sli}, {days:g} days)"
+    if left >= rules.ask_below:
+        return note("slo.budget_left", f"{told}.")
+    fix = rules.is_fix(case.facts.change.title)
+    if left < rules.deny_below and not fix:
+        return deny(
+            "slo.budget_spent",
+            f"{told}, less than {rules.deny_below:g}%.",
+            "Only fixes go out until it recovers: a change whose title says that it mends "
+            f"something ({', '.join(rules.fixes)}) is asked about.",
+        )
+    what = "the change says that it mends something" if fix else "people have to say yes"
+    return ask(
+        "slo.budget_low",
+        f"{told}, less than {rules.ask_below:g}%; {what}.",
+        "Look at what used the budget up, then approve or reject.",
+    )

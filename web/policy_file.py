@@ -1,0 +1,186 @@
+"""The policy file, read from disk and kept in force while serving or working.
+
+A file that does not load stops the start. Once a policy is in force, only a valid file replaces it,
+as a whole; a bad one is told in the log, at `/readyz` and on the pages, and changes nothing. Each
+decision names the digest of the policy it was made under.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from domain.errors import SourceError, SourceProblem
+from policy.rules import Rules, load_policy
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How often the file is looked at while serving."""
+MOST_TOLD = 5
+
+
+@dataclass
+class _Beside:
+    """Reads the files that a policy names, from its folder, and remembers which."""
+
+    folder: Path
+    seen: dict[Path, bytes | None] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> bytes:
+        path = self.folder / name
+        data = _bytes(path)
+        self.seen[path] = data
+        if data is None:
+            return path.read_bytes()  # for its OSError
+        return data
+
+
+def read_policy(path: Path) -> Rules:
+    """The rules in a policy file and the calendars beside it. Raises SourceError."""
+    return _load(path, _Beside(path.parent))
+
+
+def _load(path: Path, beside: _Beside) -> Rules:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = "set FERMATA_POLICY to the file, or start in the folder that holds it"
+        why = f"it cannot be read: {error.strerror or error}"
+        raise SourceError((SourceProblem(str(path), 1, 1, why, hint),)) from error
+    return load_policy(data, str(path), beside)
+
+
+@dataclass
+class PolicyInForce:
+    """The rules that hold now, and what is wrong with the file if it is not what they came from."""
+
+    path: Path
+    _rules: Rules
+    _check: Callable[[Rules], None]
+    _seen: str
+    _beside: tuple[Path, ...] = ()
+    problems: tuple[SourceProblem, ...] = ()
+    _next: Rules | None = None
+    """Good, and not in force yet."""
+
+    @classmethod
+    def open(cls, path: Path, check: Callable[[Rules], None]) -> PolicyInForce:
+        """Load the file. `check` raises SourceError for what the rules need besides; so does it."""
+        beside = _Beside(path.parent)
+        rules = _load(path, beside)
+        check(rules)
+        files = tuple(beside.seen)
+        return cls(path, rules, check, _fingerprint((path, *files)), files)
+
+    def rules(self) -> Rules:
+        """The rules in force."""
+        return self._rules
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know: the file is bad and the policy before it still holds."""
+        if not self.problems:
+            return ()
+        more = len(self.problems) - 1
+        return (
+            f"{self.problems[0]}".replace("\n", " ")
+            + (f" (and {more} more)" if more else "")
+            + f"; the policy before it, {self._rules.digest[:12]}, stays in force",
+        )
+
+    def look(self) -> bool:
+        """Take a changed file over if it is good; whether the rules in force have changed."""
+        rules = self.candidate()
+        if rules is None:
+            return False
+        self.replace(rules)
+        return True
+
+    def candidate(self) -> Rules | None:
+        """The rules of a file that is good and decides differently than those in force, if so.
+
+        What is wrong with a file that is not good stands in `problems` from then on.
+        """
+        seen = _fingerprint((self.path, *self._beside))
+        if seen == self._seen:
+            return self._next
+        self._next = None
+        beside = _Beside(self.path.parent)
+        try:
+            rules = _load(self.path, beside)
+            self._check(rules)
+        except SourceError as error:
+            self._settle(beside, error.problems)
+            for problem in error.problems[:MOST_TOLD]:
+                log.error("policy.refused", problem=str(problem), in_force=self._rules.digest[:12])
+            return None
+        self._settle(beside, ())
+        self._next = rules if rules.digest != self._rules.digest else None
+        return self._next
+
+    def replace(self, rules: Rules) -> None:
+        """Put other rules into force, as a whole."""
+        before, self._rules, self._next = self._rules, rules, None
+        log.info("policy.replaced", before=before.digest[:12], now=rules.digest[:12])
+
+    def _settle(self, beside: _Beside, problems: tuple[SourceProblem, ...]) -> None:
+        """Remember what was looked at, so that it is looked at anew only when it changes."""
+        self._beside = tuple(beside.seen) or self._beside
+        self._seen = _fingerprint((self.path, *self._beside))
+        self.problems = problems
+
+    @contextlib.asynccontextmanager
+    async def watched(
+        self, announce: Callable[[Rules, str], Awaitable[None]], seconds: float = LOOK_SECONDS
+    ) -> AsyncIterator[None]:
+        """Look again and again for the length of the block.
+
+        `announce` writes new rules down before anything is decided by them.
+        """
+        task = asyncio.create_task(self._watch(announce, seconds), name="policy-file")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(
+        self, announce: Callable[[Rules, str], Awaitable[None]], seconds: float
+    ) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            # Loading runs the file's samples, which would hold up everything else for a while.
+            rules = await asyncio.to_thread(self.candidate)
+            if rules is None:
+                continue
+            try:
+                await announce(rules, str(self.path))
+            except (OSError, psycopg.Error) as error:
+                log.warning("policy.not_announced", error=type(error).__name__)
+                continue
+            self.replace(rules)
+
+
+def _fingerprint(paths: tuple[Path, ...]) -> str:
+    """Of the files' contents: a time of change is too coarse, and says nothing after a `cp -p`."""
+    digest = sha256()
+    for path in paths:
+        data = _bytes(path)
+        digest.update(b"-" if data is None else b"+%d:" % len(data) + data)
+    return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
