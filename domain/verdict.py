@@ -56,6 +56,24 @@ class MetricVerdict(Frozen):
     canary_total: float = 0
     stable_total: float = 0
     evidence: float | None = None
+    """The e-value: how strongly the counts speak against the version. 1 is not at all."""
+    limit: float | None = None
+    """The e-value that fails a version."""
+    rate_upper: float | None = None
+    """Upper confidence bound of the version's rate."""
+    ratio: float | None = None
+    """The version's rate as a multiple of stable's; None without bad events on stable."""
+    ratio_lower: float | None = None
+    ratio_upper: float | None = None
+    """Confidence bounds of that multiple; None: there is no such bound."""
+    dispersion: float | None = None
+    """How much more than binomially the errors scatter; 1: not at all."""
+    share: float | None = None
+    """Measured share of the version in the metric's traffic, 0 to 1."""
+    windows: int = 0
+    """Windows that were counted."""
+    decided_at: datetime | None = None
+    """Start of the window at which the evidence sufficed to fail the version."""
     reason: str
 
 
@@ -67,3 +85,5 @@ class Verdict(Frozen):
     metrics: tuple[MetricVerdict, ...] = ()
     share: float | None = None
     """Measured share of the canary in the traffic, 0 to 1."""
+    expected_share: float | None = None
+    """The share that its weight stands for; None when not known."""

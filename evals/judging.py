@@ -2,112 +2,115 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from domain.errors import SourceError, SourceProblem
-from domain.verdict import Counts, Gap, MetricWindow, VerdictKind
-from nodes.judge import JudgeConfig, judge
+from domain.verdict import MetricVerdict, MetricWindow, Verdict, VerdictKind
+from evals.judging_input import Case
+from nodes.judge import judge
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+@dataclass(frozen=True)
+class Judged:
+    """A case, what was said of it, and when: `decided_at` is the position of the deciding window
+    in the case's list, None where nothing was decided."""
+
+    case: Case
+    verdict: Verdict
+    decided_at: int | None
+    tracks: dict[str, tuple[float | None, ...]]
+    """The e-value of each metric after each of its windows, up to the decision."""
 
 
-class _CountsIn(_Strict):
-    bad: float
-    total: float
+def judge_case(case: Case, *, tracked: bool = False) -> Judged:
+    """Judge after each window: the first at which the evidence suffices fails the version,
+    otherwise the word after the last one stands. `tracked` keeps what was said in between."""
+    windows, options = case.windows, case.options
+    objectives: dict[str, float | None] = {**options.objectives}
+    for window in windows:
+        objectives.setdefault(window.metric, None)
+    planned = max(
+        (len({one.start for one in windows if one.metric == name}) for name in objectives),
+        default=0,
+    )
 
+    def said(seen: Sequence[MetricWindow], final: bool) -> Verdict:
+        return judge(
+            seen,
+            objectives=objectives,
+            config=options.judge,
+            final=final,
+            planned=planned,
+            weight=options.weight,
+        )
 
-class _WindowIn(_Strict):
-    start: datetime | float
-    seconds: float = Field(gt=0)
-    metric: str
-    kind: str = Field(pattern="^(errors|latency)$")
-    stable: _CountsIn | None = None
-    canary: _CountsIn | None = None
-
-
-class _CaseIn(_Strict):
-    id: str
-    config: dict[str, Any] = {}
-    windows: list[_WindowIn]
-
-
-def judge_lines(text: str, file: str) -> Iterator[dict[str, Any]]:
-    """Judge each case of a JSON document or of a `.jsonl` file.
-
-    Raises SourceError with the line of a case that cannot be read.
-    """
-    if file.endswith(".jsonl"):
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                yield judge_case(_case(line, file, number))
-        return
-    yield judge_case(_case(text, file, 1))
-
-
-def _case(text: str, file: str, line: int) -> _CaseIn:
-    try:
-        return _CaseIn.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SourceError(
-            (SourceProblem(file, line, 1, f"{place}: {first['msg']}", "see docs/judge.md"),)
-        ) from error
-
-
-def judge_case(case: _CaseIn) -> dict[str, Any]:
-    """Judge after each window; the first pass or fail decides, otherwise the last word stands."""
-    objectives = dict(case.config.get("objectives") or {})
-    for window in case.windows:
-        objectives.setdefault(window.metric, 0.99 if window.kind == "errors" else 0.95)
-    rest = {key: value for key, value in case.config.items() if key != "objectives"}
-    config = JudgeConfig(**rest)
-    windows = [_window(one) for one in case.windows]
-    starts = sorted({window.start for window in windows})
+    verdict = said(windows, True)
+    decided = min((one.decided_at for one in verdict.metrics if one.decided_at), default=None)
     decided_at: int | None = None
-    verdict = judge(windows, objectives=objectives, config=config, final=True)
-    for index, start in enumerate(starts):
-        final = index == len(starts) - 1
-        seen = [window for window in windows if window.start <= start]
-        verdict = judge(seen, objectives=objectives, config=config, final=final)
-        if verdict.kind is VerdictKind.FAIL or (final and verdict.kind is VerdictKind.PASS):
-            decided_at = index
-            break
+    seen: Sequence[MetricWindow] = windows
+    if decided is not None:
+        seen = [one for one in windows if one.start <= decided]
+        verdict = said(seen, len(seen) == len(windows))
+        metric = next(one.metric for one in verdict.metrics if one.decided_at == decided)
+        decided_at = next(
+            index
+            for index, one in enumerate(windows)
+            if one.start == decided and one.metric == metric
+        )
+    elif verdict.kind is VerdictKind.PASS:
+        decided_at = max(range(len(windows)), key=lambda index: (windows[index].start, index))
+    tracks = _tracks(seen, verdict, said) if tracked else {}
+    return Judged(case, verdict, decided_at, tracks)
+
+
+def _tracks(
+    windows: Sequence[MetricWindow], last: Verdict, said: Any
+) -> dict[str, tuple[float | None, ...]]:
+    found: dict[str, list[float | None]] = {one.metric: [] for one in last.metrics}
+    starts: list[datetime] = sorted({one.start for one in windows})
+    for start in starts:
+        verdict = said([one for one in windows if one.start <= start], False)
+        for one in verdict.metrics:
+            found[one.metric].append(one.evidence)
+    return {name: tuple(track) for name, track in found.items()}
+
+
+def as_json(judged: Judged) -> dict[str, Any]:
+    """What `--json` prints of a case. No number in it is infinite or NaN."""
     return {
-        "id": case.id,
-        "verdict": verdict.kind.value,
-        "decided_at": decided_at,
-        "reason": verdict.reason,
-        "metrics": [json.loads(one.model_dump_json()) for one in verdict.metrics],
+        "id": judged.case.id,
+        "verdict": judged.verdict.kind.value,
+        "decided_at": judged.decided_at,
+        "reason": judged.verdict.reason,
+        "metrics": [metric_json(one) for one in judged.verdict.metrics],
     }
 
 
-def _window(one: _WindowIn) -> MetricWindow:
-    start = (
-        one.start
-        if isinstance(one.start, datetime)
-        else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=one.start)
-    )
-    if start.tzinfo is None:
-        start = start.replace(tzinfo=UTC)
-    gap = (
-        Gap(kind=VerdictKind.NODATA, reason="the canary has no counts in this window")
-        if one.canary is None
-        else None
-    )
-    return MetricWindow(
-        start=start,
-        seconds=one.seconds,
-        metric=one.metric,
-        kind=one.kind,
-        stable=Counts(bad=one.stable.bad, total=one.stable.total) if one.stable else None,
-        canary=Counts(bad=one.canary.bad, total=one.canary.total) if one.canary else None,
-        gap=gap,
-    )
+def metric_json(one: MetricVerdict) -> dict[str, Any]:
+    """The finding on one metric, in plain values."""
+    return {
+        "metric": one.metric,
+        "verdict": one.verdict.value,
+        "e_value": _plain(one.evidence),
+        "e_value_to_fail": _plain(one.limit),
+        "canary_rate": one.canary_rate,
+        "stable_rate": one.stable_rate,
+        "allowed_rate": one.allowed_rate,
+        "rate_upper": one.rate_upper,
+        "ratio": one.ratio,
+        "ratio_lower": one.ratio_lower,
+        "ratio_upper": one.ratio_upper,
+        "canary_total": one.canary_total,
+        "stable_total": one.stable_total,
+        "share": one.share,
+        "dispersion": one.dispersion,
+        "windows": one.windows,
+        "reason": one.reason,
+    }
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

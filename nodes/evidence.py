@@ -1,119 +1,26 @@
-"""The statistics of the judge: evidence that may be looked at any time, and exact bounds.
+"""Exact bounds of rates and of ratios of rates, as the judge states them at the end of a check.
 
-An *e-process* is a running number that starts at 1 and, as long as the null hypothesis is true, is
-expected never to grow. By Ville's inequality it reaches 1/alpha with a probability of at most alpha
-over the whole of time, so one may look after every window and stop at will without raising more
-false alarms than alpha (Ramdas, Grünwald, Vovk and Shafer: "Game-theoretic statistics and safe
-anytime-valid inference", 2023). The bounds at the end are Clopper and Pearson's (1934), through the
-regularized incomplete beta function, which also takes the fractional counts that Prometheus
-extrapolates to.
+They are Clopper and Pearson's (1934), through the regularized incomplete beta function, which also
+takes the fractional counts that Prometheus extrapolates to.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-RATIO_ALTERNATIVES = (1.4, 2.0, 3.5, 7.0, 20.0, 70.0)
-"""By what factor a rate ratio may be above the tolerance; evidence is the mean over all of these.
-With a tolerance of 1.5 that is from 2.1 to 105 times worse than stable."""
-RATE_ALTERNATIVES = (1.5, 2.0, 4.0, 10.0, 30.0)
-"""By what factor the odds of a bad event may be above what is allowed."""
-_LOG_FACTORS = tuple(math.log(factor) for factor in RATIO_ALTERNATIVES)
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Truth = NDArray[np.bool_]
+
 LARGEST_LOG = 690.0
 """Evidence is capped at e^690, short of the largest float."""
-
-
-class RatioEvidence:
-    """Evidence that one version's rate of bad events is more than `tolerance` times another's.
-
-    For a window with `x` bad of `n` on the canary and `y` bad of `s` on stable, the likelihood
-    ratio of rate ratio r1 against r0 = `tolerance`, given x + y, is
-
-        (p1/p0)^x ((1-p1)/(1-p0))^y     with p_i = r_i n / (r_i n + s).
-
-    It is an e-value although bad events are Bernoulli and not Poisson: with a = p1/p0 and
-    b = (1-p1)/(1-p0) its mean is (1+q_c(a-1))^n (1+q_s(b-1))^s, and since ln(1+z) <= z and a > 1
-    its logarithm is at most q_c n (a-1) + q_s s (b-1) <= q_s (r0 n (a-1) + s (b-1)) = 0 whenever
-    q_c <= r0 q_s. That holds whatever the common rate q_s is in a window, so an incident that both
-    versions suffer cancels out.
-    """
-
-    __slots__ = ("_logs", "_tolerance")
-
-    def __init__(self, tolerance: float) -> None:
-        """`tolerance` is the largest rate ratio that is still fine, above 0."""
-        self._tolerance = tolerance
-        self._logs = [0.0] * len(RATIO_ALTERNATIVES)
-
-    def add(self, bad: float, total: float, base_bad: float, base_total: float) -> None:
-        """Take in one window: the version's events, then the baseline's."""
-        both = bad + base_bad
-        if both <= 0:
-            return
-        r0 = self._tolerance
-        null = r0 * total + base_total
-        for index, factor in enumerate(RATIO_ALTERNATIVES):
-            alternative = factor * r0 * total + base_total
-            self._logs[index] += bad * _LOG_FACTORS[index] - both * math.log(alternative / null)
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence so far (0: none either way)."""
-        return _log_mean(self._logs)
-
-    @property
-    def peak(self) -> float:
-        """Logarithm of the strongest alternative: a cheap upper bound of `log`."""
-        return max(self._logs)
-
-
-class RateEvidence:
-    """Evidence that a rate of bad events is above `allowed`, from Bernoulli likelihood ratios.
-
-    Alternatives multiply the odds, so they stay below 1. For a true rate q <= allowed < q1 the mean
-    of one trial's ratio, q q1/allowed + (1-q)(1-q1)/(1-allowed), is at most 1.
-    """
-
-    __slots__ = ("_logs", "_steps")
-
-    def __init__(self, allowed: float) -> None:
-        """`allowed` is a rate strictly between 0 and 1."""
-        odds = allowed / (1 - allowed)
-        rates = [factor * odds / (1 + factor * odds) for factor in RATE_ALTERNATIVES]
-        self._steps = [(math.log(q / allowed), math.log((1 - q) / (1 - allowed))) for q in rates]
-        self._logs = [0.0] * len(rates)
-
-    def add(self, bad: float, total: float) -> None:
-        """Take in one window."""
-        good = total - bad
-        for index, (per_bad, per_good) in enumerate(self._steps):
-            self._logs[index] += bad * per_bad + good * per_good
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence so far."""
-        return _log_mean(self._logs)
-
-    @property
-    def peak(self) -> float:
-        """Logarithm of the strongest alternative: a cheap upper bound of `log`."""
-        return max(self._logs)
-
-
-def log_mean_of_two(left: float, right: float) -> float:
-    """Logarithm of the mean of e^left and e^right: the mean of two e-values is an e-value."""
-    return _log_mean((left, right))
 
 
 def evidence_of(log: float) -> float:
     """The evidence of a logarithm, finite whatever the counts were."""
     return math.exp(min(log, LARGEST_LOG))
-
-
-def _log_mean(logs: Sequence[float]) -> float:
-    top = max(logs)
-    return top + math.log(sum(math.exp(one - top) for one in logs) / len(logs))
 
 
 def upper_rate(bad: float, total: float, confidence: float) -> float:
@@ -143,6 +50,16 @@ def upper_ratio(
         return math.inf
     share = upper_rate(bad, bad + base_bad, confidence)
     return math.inf if share >= 1 else share / (1 - share) * base_total / total
+
+
+def lower_ratio(
+    bad: float, total: float, base_bad: float, base_total: float, confidence: float
+) -> float:
+    """One-sided lower bound of the ratio of two rates, by the same reasoning."""
+    if bad <= 0 or base_total <= 0 or total <= 0:
+        return 0.0
+    share = lower_rate(bad, bad + base_bad, confidence)
+    return share / (1 - share) * base_total / total
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
@@ -204,5 +121,59 @@ def _fraction(x: float, a: float, b: float) -> float:
             c = c if abs(c) > tiny else tiny
             value *= d * c
         if abs(d * c - 1) < 1e-14:
+            break
+    return value
+
+
+def within(bad: Array, total: Array, limit: Array, confidence: float) -> Truth:
+    """Whether `upper_rate(bad, total, confidence) <= limit`, for arrays, without solving for it:
+    the bound is within the limit where I_limit(bad+1, total-bad) has reached the confidence."""
+    known = (total > 0) & (bad < total) & (limit > 0)
+    a = np.where(known, bad + 1, 1.0)
+    b = np.where(known, total - bad, 1.0)
+    reached = incomplete_betas(np.where(known, np.clip(limit, 0.0, 1.0), 0.5), a, b)
+    found: Truth = (limit >= 1) | (known & (reached >= confidence))
+    return found
+
+
+def incomplete_betas(x: Array, a: Array, b: Array) -> Array:
+    """`incomplete_beta` for arrays."""
+    front = np.exp(
+        _lgamma(a + b) - _lgamma(a) - _lgamma(b) + a * np.log(_open(x)) + b * np.log1p(-_open(x))
+    )
+    lower = x < (a + 1) / (a + b + 2)
+    value = _fractions(np.where(lower, x, 1 - x), np.where(lower, a, b), np.where(lower, b, a)) * (
+        front / np.where(lower, a, b)
+    )
+    inside: Array = np.where(lower, value, 1 - value)
+    return np.where(x <= 0, 0.0, np.where(x >= 1, 1.0, inside))
+
+
+def _open(x: Array) -> Array:
+    return np.clip(x, 1e-300, 1 - 2.0**-53)
+
+
+def _lgamma(x: Array) -> Array:
+    flat = [math.lgamma(one) for one in x.ravel().tolist()]
+    return np.array(flat, dtype=np.float64).reshape(x.shape)
+
+
+def _fractions(x: Array, a: Array, b: Array) -> Array:
+    tiny = 1e-300
+    c = np.ones_like(x)
+    d = 1 - (a + b) * x / (a + 1)
+    d = 1 / np.where(np.abs(d) > tiny, d, tiny)
+    value = d.copy()
+    most = int(max(np.max(a, initial=1.0), np.max(b, initial=1.0)))
+    for m in range(1, 200 + 5 * math.isqrt(most)):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 + term * d
+            d = 1 / np.where(np.abs(d) > tiny, d, tiny)
+            c = 1 + term / c
+            c = np.where(np.abs(c) > tiny, c, tiny)
+            value *= d * c
+        if np.all(np.abs(d * c - 1) < 1e-14):
             break
     return value

@@ -2,18 +2,19 @@
 
 Per metric, over the windows after the warm-up:
 
-* **FAIL** at any look, as soon as the evidence reaches 1/alpha, alpha being split over the metrics.
-  The evidence is the mean of two e-processes (`nodes/evidence.py`): that the canary's rate of bad
-  events is more than `tolerance` times stable's, and that it is above what the SLO allows; the
-  second counts only while stable keeps the SLO itself, so a shared incident fails nobody. A
-  version within both limits is failed with a probability of at most alpha, over all metrics and
-  looks together.
-* **PASS** only when the bake is over (`final`), with at least `min_total` requests, and no marked
-  sign of harm, when either the upper bound of the canary's rate is within what the SLO allows or
-  the upper bound of its ratio to stable is within the tolerance. The look at the end is a single
-  one, so a fixed-sample exact bound is the right one there. Nobody passes by comparison with a
-  stable that breaks the SLO itself: an incident hides what the canary would add.
-* **NODATA** and **ERROR** when the numbers are missing, **INCONCLUSIVE** for everything else.
+* **FAIL** at any look, as soon as the evidence (`nodes/betting.py`) reaches 1/alpha, alpha being
+  split over the metrics: that the canary's rate of bad events is more than `tolerance` times
+  stable's, or that it is above what the SLO allows, while stable keeps the SLO and is better. So a
+  shared incident fails nobody. A version within both limits is failed with a probability of at most
+  alpha, over all metrics and looks together.
+* **PASS** only when the bake is over (`final`), with at least `min_total` requests, no marked sign
+  of harm and no count that cannot be, when the upper bound of its ratio to stable is within the
+  tolerance, or the upper bound of its rate is well within the SLO (`within_slo`; `negligible` where
+  no SLO is known). The look at the end is a single one, so a fixed-sample exact bound is the right
+  one there. Nobody passes by comparison with a stable that breaks the SLO itself: an incident hides
+  what the canary would add.
+* **NODATA** and **ERROR** when the numbers are missing, cannot be, or come from another share of
+  the traffic than the canary was given; **INCONCLUSIVE** for everything else.
 
 Without a baseline only the SLO counts. The worst metric decides: fail, error, nodata, inconclusive.
 """
@@ -21,23 +22,25 @@ Without a baseline only the SLO counts. The worst metric decides: fail, error, n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import Field
 
 from domain.event import Frozen
 from domain.verdict import Counts, Gap, MetricVerdict, MetricWindow, Verdict, VerdictKind
-from nodes.evidence import (
-    RateEvidence,
-    RatioEvidence,
-    evidence_of,
-    log_mean_of_two,
-    lower_rate,
-    upper_rate,
-    upper_ratio,
+from nodes.betting import Counted, Evidence, bet
+from nodes.evidence import evidence_of, lower_rate, lower_ratio, upper_rate, upper_ratio
+from nodes.judge_words import (
+    bounds_said,
+    mismatch_said,
+    sentence,
+    shown_count,
+    shown_evidence,
+    shown_times,
 )
-from nodes.judge_words import sentence, shown_count, shown_evidence, shown_rate
+from nodes.window_reading import Course, Slot, courses, error_streak
 
 SHORT_CHECK = 4
 """With fewer windows than this a whole window is too much to give away for a warm-up."""
@@ -48,10 +51,9 @@ WORST_FIRST = (
     VerdictKind.INCONCLUSIVE,
     VerdictKind.PASS,
 )
-MOST_EVENTS = 1e12
-"""Events in one window past which a number is the provider's mistake, and arithmetic fails."""
-SLACK_EVENTS, SLACK_SHARE = 0.5, 0.002
-"""How far extrapolated counts may contradict each other: half an event, or 0.2% of all events."""
+
+
+_Bound = Callable[[float, float, float, float, float], float]
 
 
 class JudgeConfig(Frozen):
@@ -68,122 +70,116 @@ class JudgeConfig(Frozen):
     """Evidence from which on nothing passes, although it is not enough to fail."""
     min_total: float = Field(default=50, ge=1)
     """Fewest requests on the judged version for a PASS."""
+    min_expected: float = Field(default=5, ge=0)
+    """Fewest bad events that stable's rate lets one expect of the canary, for a PASS by comparison:
+    with fewer, a canary without any proves nothing."""
+    within_slo: float = Field(default=0.75, gt=0, le=1)
+    """Part of what the SLO allows within which a version passes whatever its ratio to stable."""
+    negligible: float = Field(default=0.001, ge=0, lt=1)
+    """Rate of bad events that is no reason to hold a version back, where no SLO is known."""
     warmup: int | None = Field(default=None, ge=0)
-    """Windows left out at the beginning; None: one where at least four are planned, else none."""
+    """Windows left out at the beginning; None: as many as `warmup_seconds` take, at most a quarter
+    of those planned."""
+    warmup_seconds: float = Field(default=60.0, ge=0)
+    """How long new pods are given to get warm."""
     error_limit: int = Field(default=3, ge=1)
     """Errors of the metrics provider in a row that end the patience with it."""
     gap_share: float = Field(default=1 / 3, ge=0, lt=1)
     """Share of windows without counts up to which a check may still pass."""
+    share_factor: float = Field(default=2.0, gt=1)
+    """How far the odds of reaching the canary may be from what its weight says, as a factor."""
+    share_requests: float = Field(default=20.0, ge=1)
+    """Requests that the weight should have brought before the share is held against it."""
 
 
 def judge(
     windows: Sequence[MetricWindow],
     *,
-    objectives: Mapping[str, float],
+    objectives: Mapping[str, float | None],
     config: JudgeConfig,
     final: bool,
     planned: int | None = None,
+    weight: float | None = None,
 ) -> Verdict:
     """Judge a version by all windows so far, of all metrics.
 
     `objectives` maps metric names to the promised share of good events (0 to 1, exclusive); a
-    metric without one is judged by comparison alone, an objective without windows has no data.
-    `final` says that no further window will come. `planned` is the number of windows per metric in
-    the whole check; None: unknown, then the first window is left out until the check turns out to
-    end with fewer than four. The verdict depends on the windows alone, not on how many looks there
-    were in between: a check that would have failed at an earlier look fails.
+    metric without one, or with None, is judged by comparison alone, an objective without windows
+    has no data. `final` says that no further window will come. `planned` is the number of windows
+    per metric in the whole check; None: unknown, then it is taken to be long until it ends.
+    `weight` is the percentage of the traffic that the canary was given; None: not known. The
+    verdict depends on the windows alone, not on how many looks there were in between: a check that
+    would have failed at an earlier look fails.
     """
-    by_metric: dict[str, list[MetricWindow]] = {name: [] for name in objectives}
-    for window in windows:
-        by_metric.setdefault(window.metric, []).append(window)
-    if not by_metric:
+    found = courses(windows, objectives)
+    if not found:
         kind = VerdictKind.NODATA if final else VerdictKind.INCONCLUSIVE
         return Verdict(kind=kind, reason="there is no metric to judge by")
-    threshold = len(by_metric) / config.alpha
     metrics = tuple(
         _Case(
             metric=name,
-            windows=sorted(seen, key=lambda one: one.start),
-            allowed=1 - objectives[name] if name in objectives else None,
+            course=course,
+            allowed=_allowed(objectives.get(name)),
             config=config,
-            threshold=threshold,
+            threshold=len(found) / config.alpha,
             final=final,
             planned=planned,
         ).verdict()
-        for name, seen in by_metric.items()
+        for name, course in found.items()
     )
     kind = min((one.verdict for one in metrics), key=WORST_FIRST.index)
     reason = "; ".join(one.reason for one in metrics if one.verdict is kind)
-    return Verdict(kind=kind, reason=reason, metrics=metrics, share=_share(metrics))
-
-
-def _share(metrics: Iterable[MetricVerdict]) -> float | None:
-    """Share of the canary in the traffic, from the metric that saw the most of it."""
     busiest = max(metrics, key=lambda one: one.canary_total + one.stable_total)
-    both = busiest.canary_total + busiest.stable_total
-    return busiest.canary_total / both if busiest.stable_total > 0 else None
+    verdict = Verdict(
+        kind=kind,
+        reason=reason,
+        metrics=metrics,
+        share=busiest.share,
+        expected_share=None if weight is None else weight / 100,
+    )
+    return _with_share_checked(verdict, busiest, config, final)
 
 
+def _allowed(objective: float | None) -> float | None:
+    return None if objective is None else 1 - objective
+
+
+def _with_share_checked(
+    verdict: Verdict, busiest: MetricVerdict, config: JudgeConfig, final: bool
+) -> Verdict:
+    """A canary that had another share of the traffic than it was given is not what was asked for:
+    a route that did not take, or labels that mix versions. It does not pass; harm is still harm."""
+    share, expected = verdict.share, verdict.expected_share
+    if share is None or expected is None or not 0 < expected < 1:
+        return verdict
+    total = busiest.canary_total + busiest.stable_total
+    if total * min(expected, 1 - expected) < config.share_requests:
+        return verdict
+    odds, wanted = share / max(1 - share, 1e-12), expected / (1 - expected)
+    if 1 / config.share_factor <= odds / wanted <= config.share_factor:
+        return verdict
+    if verdict.kind in (VerdictKind.FAIL, VerdictKind.ERROR, VerdictKind.NODATA):
+        return verdict
+    kind = VerdictKind.ERROR if final else VerdictKind.INCONCLUSIVE
+    reason = f"{mismatch_said(share, expected)}; {verdict.reason}"
+    return verdict.model_copy(update={"kind": kind, "reason": reason})
+
+
+@dataclass(frozen=True)
 class _Tally:
-    """Sums and evidence over the windows taken in so far."""
+    """Sums over the windows that were counted, and the evidence at the last of them."""
 
-    def __init__(self, tolerance: float, allowed: float | None) -> None:
-        self.allowed = allowed
-        self.bad = self.total = self.base_bad = self.base_total = 0.0
-        self.compared = False
-        self.ratio = RatioEvidence(tolerance)
-        self.rate = None if allowed is None else RateEvidence(allowed)
+    windows: int
+    canary: Counts
+    stable: Counts | None
+    log: float | None
+    """Logarithm of the evidence; None when there is nothing to judge by."""
+    lone: bool
+    split: float
+    own: float
 
-    def add(self, canary: Counts, stable: Counts | None) -> None:
-        """Take in the counts of one window."""
-        self.bad += canary.bad
-        self.total += canary.total
-        if self.rate is not None:
-            self.rate.add(canary.bad, canary.total)
-        if stable is not None:
-            self.compared = True
-            self.base_bad += stable.bad
-            self.base_total += stable.total
-            self.ratio.add(canary.bad, canary.total, stable.bad, stable.total)
 
-    @property
-    def canary(self) -> Counts:
-        """All events of the judged version."""
-        return Counts(bad=self.bad, total=self.total)
-
-    @property
-    def stable(self) -> Counts | None:
-        """All events of the baseline, where there is one."""
-        return Counts(bad=self.base_bad, total=self.base_total) if self.compared else None
-
-    @property
-    def shared(self) -> bool:
-        """Whether stable misses the SLO too, so that the canary may not be what is wrong."""
-        return self.allowed is not None and self.base_bad > self.allowed * self.base_total
-
-    @property
-    def log_evidence(self) -> float | None:
-        """Logarithm of the evidence of harm now; None when there is nothing to compare with."""
-        if not self.compared:
-            return None if self.rate is None else self.rate.log
-        if self.rate is None:
-            return self.ratio.log
-        # Half the stake stays on the SLO: leaving its part out can only lower the evidence, so
-        # what remains is still a valid e-process.
-        return log_mean_of_two(self.ratio.log, -math.inf if self.shared else self.rate.log)
-
-    def reaches(self, limit: float) -> bool:
-        """Whether the evidence is at the limit (as a logarithm); asked after each window."""
-        if self.ratio.peak < limit and (self.rate is None or self.rate.peak < limit):
-            return False
-        log = self.log_evidence
-        return log is not None and log >= limit
-
-    def stable_breaks_slo(self, confidence: float) -> bool:
-        """Whether stable misses the SLO beyond doubt, as in an incident of the whole service."""
-        if self.allowed is None:
-            return False
-        return lower_rate(self.base_bad, self.base_total, confidence) > self.allowed
+NOTHING = _Tally(0, Counts(bad=0, total=0), None, None, False, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ class _Case:
     """One metric before the judge."""
 
     metric: str
-    windows: Sequence[MetricWindow]
+    course: Course
     allowed: float | None
     config: JudgeConfig
     threshold: float
@@ -200,168 +196,219 @@ class _Case:
 
     def verdict(self) -> MetricVerdict:
         """The finding on this metric."""
-        used = self.windows[self._warmup() :]
-        tally = _Tally(self.config.tolerance, self.allowed)
-        gaps: list[Gap] = []
-        limit = math.log(self.threshold)
-        for window in used:
-            read = _read(window)
-            if isinstance(read, Gap):
-                gaps.append(read)
-                continue
-            tally.add(*read)
-            if tally.reaches(limit):
-                return self._found(VerdictKind.FAIL, tally, "")
-        missing = self._missing(used, gaps)
+        warmup, planned = self._plan()
+        used = self.course.slots[warmup:]
+        slots = [slot for slot in used if slot.canary is not None]
+        tally = NOTHING
+        if slots:
+            counted = _counted(slots, compared=self.course.has_baseline)
+            spread = min(2, max(0, planned - warmup - 1))
+            evidence = self._bet(counted, spread)
+            if evidence.proven.any():
+                last = int(evidence.proven.argmax())
+                tally = self._tally(counted, evidence, last)
+                found = self._found(VerdictKind.FAIL, tally, "")
+                return found.model_copy(update={"decided_at": slots[last].start})
+            tally = self._tally(counted, evidence, len(slots) - 1)
+        missing = self._missing(used)
         if missing is not None:
             return self._found(missing[0], tally, f"{self.metric}: {missing[1]}")
-        return self._found(*self._weigh(tally))
+        kind, words = self._weigh(tally)
+        return self._found(kind, tally, words)
 
-    def _warmup(self) -> int:
-        """How many windows at the beginning are left out."""
-        if self.config.warmup is not None:
-            return self.config.warmup
+    def _plan(self) -> tuple[int, int]:
+        """How many windows at the beginning are left out, and how many there are to be."""
+        seen = self.course.slots
+        seconds = self.course.seconds
+        warm = math.ceil(self.config.warmup_seconds / seconds) if seconds else 1
         planned = self.planned
         if planned is None:
-            planned = len(self.windows) if self.final else SHORT_CHECK
-        return 1 if planned >= SHORT_CHECK else 0
+            planned = len(seen) if self.final else max(len(seen), SHORT_CHECK * max(warm, 1))
+        if self.config.warmup is not None:
+            return self.config.warmup, planned
+        return min(warm, planned // SHORT_CHECK), planned
 
-    def _missing(
-        self, used: Sequence[MetricWindow], gaps: Sequence[Gap]
-    ) -> tuple[VerdictKind, str] | None:
+    def _bet(self, counted: Counted, spread: int) -> Evidence:
+        return bet(
+            counted,
+            tolerance=self.config.tolerance,
+            allowed=np.array([math.nan if self.allowed is None else self.allowed]),
+            compared=np.array([self.course.has_baseline]),
+            limit=math.log(self.threshold),
+            spread=spread,
+        )
+
+    def _tally(self, counted: Counted, evidence: Evidence, last: int) -> _Tally:
+        bad, total, base_bad, base_total = (
+            float(one[0, : last + 1].sum())
+            for one in (counted.bad, counted.total, counted.base_bad, counted.base_total)
+        )
+        log = float(evidence.log[0, last])
+        compared = self.course.has_baseline
+        return _Tally(
+            windows=last + 1,
+            canary=Counts(bad=bad, total=total),
+            stable=Counts(bad=base_bad, total=base_total) if compared else None,
+            log=log if math.isfinite(log) else None,
+            lone=bool(evidence.lone[0, last]),
+            split=float(evidence.split[0, last]),
+            own=float(evidence.own[0, last]),
+        )
+
+    def _missing(self, used: Sequence[Slot]) -> tuple[VerdictKind, str] | None:
         """What the gaps say, when they are too many to judge; None when they are not."""
-        streak = _error_streak(self.windows)
+        streak = error_streak(self.course.slots)
         if len(streak) >= self.config.error_limit:
             return VerdictKind.ERROR, f"no answer for {len(streak)} windows: {streak[-1].reason}"
+        broken = [one.gap for one in self.course.slots if one.broken and one.gap is not None]
+        if self.final and broken:
+            return VerdictKind.ERROR, f"counts that cannot be: {broken[0].reason}"
         if not used:
             return self._nothing_used()
-        said = f"{len(gaps)} of {len(used)} windows have no counts"
+        gaps = [one.gap for one in used if one.gap is not None]
+        holes = Gap(kind=VerdictKind.NODATA, reason="there are no windows for part of the time")
+        gaps = [holes] * self.course.holes + gaps
+        slots = len(used) + self.course.holes
+        said = f"{len(gaps)} of {slots} windows have no counts"
         errors = [gap for gap in gaps if gap.kind is VerdictKind.ERROR]
-        if len(gaps) == len(used) and not errors:
+        if len(gaps) == slots and not errors:
             return VerdictKind.NODATA, f"{said}: {gaps[-1].reason}"
-        if self.final and len(gaps) > self.config.gap_share * len(used):
+        if self.final and len(gaps) > self.config.gap_share * slots:
             mostly_errors = 2 * len(errors) >= len(gaps)
             kind = VerdictKind.ERROR if mostly_errors else VerdictKind.NODATA
             last = [gap for gap in gaps if gap.kind is kind][-1]
             return kind, f"{said}, more than can be overlooked: {last.reason}"
-        if len(gaps) == len(used):
+        if len(gaps) == slots:
             return VerdictKind.INCONCLUSIVE, f"{said} yet: {gaps[-1].reason}"
         return None
 
     def _nothing_used(self) -> tuple[VerdictKind, str]:
         if not self.final:
             return VerdictKind.INCONCLUSIVE, "warming up, nothing counts yet"
-        if not self.windows:
+        if not self.course.slots:
             return VerdictKind.NODATA, "not one window was read"
         return VerdictKind.INCONCLUSIVE, "every window was part of the warm-up"
 
-    def _weigh(self, tally: _Tally) -> tuple[VerdictKind, _Tally, str]:
+    def _weigh(self, tally: _Tally) -> tuple[VerdictKind, str]:
         """What the counts say when they are no reason to fail."""
-        inconclusive, log = VerdictKind.INCONCLUSIVE, tally.log_evidence
-        if log is None:
-            return inconclusive, tally, "neither a baseline nor an objective to judge by"
+        inconclusive = VerdictKind.INCONCLUSIVE
+        if tally.log is None and tally.stable is None and self.allowed is None:
+            kind = VerdictKind.NODATA if self.final else inconclusive
+            return kind, "neither a baseline nor an objective to judge by"
         if not self.final:
-            return inconclusive, tally, "the bake is not over"
-        if tally.total < self.config.min_total:
+            return inconclusive, "the bake is not over"
+        if tally.canary.total < self.config.min_total:
             fewest = shown_count(self.config.min_total)
-            return inconclusive, tally, f"too few requests to tell, {fewest} are the least"
-        if evidence_of(log) >= self.config.suspicion:
-            return inconclusive, tally, "a marked sign of harm, though not proof"
-        rate = upper_rate(tally.bad, tally.total, self.config.confidence)
-        bound = f"at most {shown_rate(rate)} ({self.config.confidence:.0%} sure)"
-        if self.allowed is not None and rate <= self.allowed:
-            return VerdictKind.PASS, tally, bound
-        return self._compare(tally, bound)
+            return inconclusive, f"too few requests to tell, {fewest} are the least"
+        if tally.lone:
+            return inconclusive, "one or two windows carry all the evidence: look at them"
+        if evidence_of(tally.log or 0.0) >= self.config.suspicion:
+            return inconclusive, "a marked sign of harm, though not proof"
+        return self._bounded(tally)
 
-    def _compare(self, tally: _Tally, bound: str) -> tuple[VerdictKind, _Tally, str]:
-        """Whether the canary passes by being no worse than stable."""
-        if not tally.compared:
-            return VerdictKind.INCONCLUSIVE, tally, f"too little to tell: {bound}"
-        ratio = upper_ratio(
-            tally.bad, tally.total, tally.base_bad, tally.base_total, self.config.confidence
+    def _bounded(self, tally: _Tally) -> tuple[VerdictKind, str]:
+        """Whether the bounds let the version pass."""
+        rate, ratio = self._rate_upper(tally), self._ratio_upper(tally)
+        said = bounds_said(rate, ratio, self.config.confidence)
+        enough = (
+            self.config.negligible
+            if self.allowed is None
+            else self.config.within_slo * self.allowed
         )
-        if math.isfinite(ratio):
-            bound += f", at most {ratio:.2g} times stable"
-        if ratio > self.config.tolerance:
-            return VerdictKind.INCONCLUSIVE, tally, f"too little to tell: {bound}"
-        if tally.stable_breaks_slo(self.config.confidence):
-            words = f"stable breaks the SLO itself, so being like it proves nothing: {bound}"
-            return VerdictKind.INCONCLUSIVE, tally, words
-        return VerdictKind.PASS, tally, bound
+        if rate <= enough:
+            return VerdictKind.PASS, said
+        if ratio is None or ratio > self.config.tolerance:
+            return VerdictKind.INCONCLUSIVE, f"too little to tell: {said}"
+        if self._expected(tally) < self.config.min_expected:
+            words = "with so few errors on stable, none on the canary would prove nothing"
+            return VerdictKind.INCONCLUSIVE, f"too little to tell: {words}"
+        if self._stable_breaks_slo(tally.stable):
+            words = f"stable breaks the SLO itself, so being like it proves nothing: {said}"
+            return VerdictKind.INCONCLUSIVE, words
+        return VerdictKind.PASS, said
+
+    def _expected(self, tally: _Tally) -> float:
+        """Bad events that the canary would have, were it like stable; clumps count once."""
+        if tally.stable is None or tally.stable.total <= 0:
+            return 0.0
+        return tally.canary.total * tally.stable.bad / tally.stable.total / tally.split
+
+    def _stable_breaks_slo(self, stable: Counts | None) -> bool:
+        """Whether stable misses the SLO beyond doubt, as in an incident of the whole service."""
+        if self.allowed is None or stable is None:
+            return False
+        return lower_rate(stable.bad, stable.total, self.config.confidence) > self.allowed
+
+    def _rate_upper(self, tally: _Tally) -> float:
+        """Errors in clumps of d tell as much as a d-th of them would one by one."""
+        d = tally.own
+        return upper_rate(tally.canary.bad / d, tally.canary.total / d, self.config.confidence)
+
+    def _ratio_upper(self, tally: _Tally) -> float | None:
+        bound = self._ratio_bound(tally, upper_ratio)
+        return bound if bound is not None and math.isfinite(bound) else None
+
+    def _ratio_bound(self, tally: _Tally, bound: _Bound) -> float | None:
+        if tally.stable is None:
+            return None
+        d, mine, base = tally.split, tally.canary, tally.stable
+        return bound(
+            mine.bad / d, mine.total / d, base.bad / d, base.total / d, self.config.confidence
+        )
 
     def _found(self, kind: VerdictKind, tally: _Tally, words: str) -> MetricVerdict:
         """Put the finding into words and numbers."""
-        log = tally.log_evidence if tally.total > 0 else None
-        evidence = None if log is None else evidence_of(log)
-        missing = kind in (VerdictKind.NODATA, VerdictKind.ERROR) or tally.total <= 0
-        reason = words if missing else self._reason(kind, tally, evidence, words)
+        mine, base = tally.canary, tally.stable or Counts(bad=0, total=0)
+        rate = mine.bad / mine.total if mine.total > 0 else None
+        base_rate = base.bad / base.total if base.total > 0 else None
+        lower = self._ratio_bound(tally, lower_ratio)
+        evidence = None if tally.log is None else evidence_of(tally.log)
+        wordless = kind in (VerdictKind.NODATA, VerdictKind.ERROR) or rate is None
         return MetricVerdict(
             metric=self.metric,
             verdict=kind,
-            canary_rate=tally.bad / tally.total if tally.total > 0 else None,
-            stable_rate=tally.base_bad / tally.base_total if tally.base_total > 0 else None,
+            canary_rate=rate,
+            stable_rate=base_rate,
             allowed_rate=self.allowed,
-            canary_total=tally.total,
-            stable_total=tally.base_total,
+            canary_total=mine.total,
+            stable_total=base.total,
             evidence=evidence,
-            reason=reason,
+            limit=self.threshold,
+            rate_upper=None if rate is None else self._rate_upper(tally),
+            ratio=rate / base_rate if rate is not None and base_rate else None,
+            ratio_lower=lower,
+            ratio_upper=self._ratio_upper(tally),
+            dispersion=None if rate is None else tally.split if tally.stable else tally.own,
+            share=mine.total / (mine.total + base.total) if base.total > 0 else None,
+            windows=tally.windows,
+            reason=words if wordless else self._reason(kind, tally, evidence, lower, words),
         )
 
-    def _reason(self, kind: VerdictKind, tally: _Tally, evidence: float | None, words: str) -> str:
-        said = sentence(self.metric, self.windows[0].kind, tally.canary, tally.stable, self.allowed)
+    def _reason(
+        self,
+        kind: VerdictKind,
+        tally: _Tally,
+        evidence: float | None,
+        lower: float | None,
+        words: str,
+    ) -> str:
+        said = sentence(self.metric, self.course.kind, tally.canary, tally.stable, self.allowed)
+        if kind is VerdictKind.FAIL and lower is not None and lower > self.config.tolerance:
+            sure = f"({self.config.confidence:.0%} sure)"
+            said += f"; at least {shown_times(lower)} times stable {sure}, "
+            said += f"{self.config.tolerance:g} is tolerated"
         if evidence is not None:
             sign = "≥" if kind is VerdictKind.FAIL else "of"
             said += f"; evidence {shown_evidence(evidence)} {sign} {shown_evidence(self.threshold)}"
         return f"{said}; {words}" if words else said
 
 
-def _read(window: MetricWindow) -> tuple[Counts, Counts | None] | Gap:
-    """The counts of a window, or why they cannot be used."""
-    if window.gap is not None:
-        return window.gap
-    if window.canary is None:
-        return Gap(kind=VerdictKind.NODATA, reason="no counts for the judged version")
-    canary = _sound(window.canary)
-    if isinstance(canary, Gap):
-        return canary
-    if canary.total <= 0:
-        return Gap(kind=VerdictKind.NODATA, reason="no requests reached the judged version")
-    if window.stable is None:
-        return canary, None
-    stable = _sound(window.stable)
-    return stable if isinstance(stable, Gap) else (canary, stable)
-
-
-def _sound(counts: Counts) -> Counts | Gap:
-    """Counts that can be counted with. What extrapolation blurs is set right, nothing more is."""
-    bad, total = counts.bad, counts.total
-    if not (math.isfinite(bad) and math.isfinite(total)):
-        return Gap(kind=VerdictKind.ERROR, reason=f"counts are not numbers ({bad} of {total})")
-    if max(abs(bad), abs(total)) > MOST_EVENTS:
-        return Gap(
-            kind=VerdictKind.ERROR,
-            reason=f"more events than any window can hold ({bad:g} of {total:g})",
-        )
-    slack = max(SLACK_EVENTS, SLACK_SHARE * total)
-    if total < 0 or bad < -slack:
-        return Gap(
-            kind=VerdictKind.ERROR, reason=f"a counter went backwards ({bad:g} of {total:g})"
-        )
-    if bad > total + slack:
-        return Gap(
-            kind=VerdictKind.ERROR, reason=f"more bad events than events ({bad:g} of {total:g})"
-        )
-    if 0 <= bad <= total:
-        return counts
-    return Counts(bad=min(max(bad, 0.0), total), total=total)
-
-
-def _error_streak(windows: Sequence[MetricWindow]) -> list[Gap]:
-    """The provider's errors in a row up to the newest window, in order."""
-    streak: list[Gap] = []
-    for window in reversed(windows):
-        read = _read(window)
-        if not isinstance(read, Gap) or read.kind is not VerdictKind.ERROR:
-            break
-        streak.append(read)
-    return streak[::-1]
+def _counted(slots: Sequence[Slot], *, compared: bool) -> Counted:
+    """The counts as arrays of one row."""
+    none = Counts(bad=0, total=0)
+    rows: list[list[float]] = [[], [], [], []]
+    for slot in slots:
+        mine, base = slot.canary or none, (slot.stable or none) if compared else none
+        for row, value in zip(rows, (mine.bad, mine.total, base.bad, base.total), strict=True):
+            row.append(value)
+    return Counted(*(np.array([row], dtype=np.float64) for row in rows))

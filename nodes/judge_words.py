@@ -23,6 +23,20 @@ def sentence(
     return said if allowed is None else f"{said}; allowed {shown_rate(allowed)}"
 
 
+def bounds_said(rate: float, ratio: float | None, confidence: float) -> str:
+    """What can be ruled out: `at most 0.42% (90% sure), at most 1.3 times stable`."""
+    said = f"at most {shown_rate(rate)} ({confidence:.0%} sure)"
+    return said if ratio is None else f"{said}, at most {shown_times(ratio)} times stable"
+
+
+def mismatch_said(share: float, expected: float) -> str:
+    """The canary had another share of the traffic than it was given."""
+    return (
+        f"the canary had {shown_rate(share)} of the traffic where its weight is "
+        f"{shown_rate(expected)}: check the route, and the label that tells the versions apart"
+    )
+
+
 def _measured(counts: Counts, what: str) -> str:
     if counts.total <= 0:
         return f"no requests{what}"
@@ -41,6 +55,11 @@ def shown_rate(rate: float) -> str:
         return f"{percent:.0f}%"
     decimals = max(1, 1 - math.floor(math.log10(percent)))
     return f"{percent:.{min(decimals, 6)}f}%"
+
+
+def shown_times(ratio: float) -> str:
+    """A ratio: 1.3, 24, 1,100."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def shown_count(count: float) -> str:

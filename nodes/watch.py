@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from domain.action import MetricsCheck
 from domain.event import Frozen
-from domain.service import SLI, Catalogue, Service
+from domain.service import SLI, Catalogue, Service, Target
 from domain.state import Progress
 from domain.verdict import Counts, Gap, MetricWindow, Verdict, VerdictKind
 from nodes.judge import JudgeConfig, judge
@@ -63,6 +63,7 @@ class Watch:
             config=self.config,
             final=final,
             planned=total,
+            weight=check.weight if check.baseline and check.phase == "canary" else None,
         )
         next_at = None if final else since + timedelta(seconds=(over + 1) * check.interval_seconds)
         return Look(windows=tuple(windows), verdict=verdict, next_at=next_at, since=since)
@@ -70,28 +71,45 @@ class Watch:
     async def _read(
         self, service: Service, check: MetricsCheck, start: datetime
     ) -> list[MetricWindow]:
-        return [await self._read_one(sli, check, start) for sli in service.slis]
-
-    async def _read_one(self, sli: SLI, check: MetricsCheck, start: datetime) -> MetricWindow:
-        end = start + timedelta(seconds=check.interval_seconds)
-        canary = await self.metrics.counts(
-            sli, check.target, check.version, end, check.interval_seconds
-        )
-        stable: Counts | Gap | None = None
-        if check.baseline:
-            stable = await self.metrics.counts(
-                sli, check.target, check.baseline, end, check.interval_seconds
+        return [
+            await read_window(
+                self.metrics,
+                sli,
+                check.target,
+                check.version,
+                check.baseline,
+                start,
+                check.interval_seconds,
             )
-        gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
-        return MetricWindow(
-            start=start,
-            seconds=check.interval_seconds,
-            metric=sli.name,
-            kind=sli.kind,
-            canary=canary if isinstance(canary, Counts) else None,
-            stable=stable if isinstance(stable, Counts) else None,
-            gap=gap,
-        )
+            for sli in service.slis
+        ]
+
+
+async def read_window(
+    metrics: MetricsReader,
+    sli: SLI,
+    target: Target,
+    version: str,
+    baseline: str | None,
+    start: datetime,
+    seconds: float,
+) -> MetricWindow:
+    """One SLI over one window, for a version and the baseline where there is one."""
+    end = start + timedelta(seconds=seconds)
+    canary = await metrics.counts(sli, target, version, end, seconds)
+    stable: Counts | Gap | None = None
+    if baseline:
+        stable = await metrics.counts(sli, target, baseline, end, seconds)
+    gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
+    return MetricWindow(
+        start=start,
+        seconds=seconds,
+        metric=sli.name,
+        kind=sli.kind,
+        canary=canary if isinstance(canary, Counts) else None,
+        stable=stable if isinstance(stable, Counts) else None,
+        gap=gap,
+    )
 
 
 def window_count(check: MetricsCheck) -> int:

@@ -1,0 +1,98 @@
+"""A past release, read back from a user's own Prometheus window by window."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from domain.service import Catalogue, Environment, Service, Target
+from domain.verdict import MetricWindow
+from evals.judging_input import Case, read_options
+from nodes.watch import read_window
+from tools.prometheus import PrometheusMetrics
+
+MOST_WINDOWS = 2_000
+
+
+@dataclass(frozen=True)
+class PastRelease:
+    """What ran, where, when, and against what."""
+
+    catalogue: Catalogue
+    service: str
+    environment: str | None
+    version: str
+    baseline: str | None
+    since: datetime
+    until: datetime
+    interval: float | None
+
+
+def read_past(
+    url: str, release: PastRelease, base: dict[str, Any], token: SecretStr | None = None
+) -> Case:
+    """Read the windows between two times. Raises ValueError with a sentence when that makes no
+    sense; what Prometheus cannot answer becomes gaps in the windows, as it does live."""
+    service, environment = _where(release)
+    seconds = release.interval or environment.interval_seconds
+    span = (release.until - release.since).total_seconds()
+    count = math.floor(span / seconds + 1e-9)
+    if count < 1:
+        raise ValueError(f"--from to --to is {span:g} s, not even one window of {seconds:g} s")
+    if count > MOST_WINDOWS:
+        raise ValueError(f"{count:,} windows; at most {MOST_WINDOWS:,}: give a longer --interval")
+    windows = asyncio.run(_read(url, token, release, service, environment, seconds, count))
+    options = read_options(base, "--config")
+    objectives = {**{sli.name: sli.objective for sli in service.slis}, **options.objectives}
+    name = f"{service.name} {release.version} in {environment.name}"
+    return Case(name, windows, type(options)(options.judge, objectives, options.weight))
+
+
+def _where(release: PastRelease) -> tuple[Service, Environment]:
+    service = release.catalogue.service(release.service)
+    if service is None:
+        known = ", ".join(one.name for one in release.catalogue.services)
+        raise ValueError(f"there is no service {release.service} in services.yaml; known: {known}")
+    if not service.slis:
+        raise ValueError(f"{service.name} has no SLIs in services.yaml to be judged by")
+    if release.environment is None:
+        return service, service.environments[-1]
+    environment = service.environment(release.environment)
+    if environment is None:
+        known = ", ".join(one.name for one in service.environments)
+        raise ValueError(f"{service.name} has no environment {release.environment}; known: {known}")
+    return service, environment
+
+
+async def _read(
+    url: str,
+    token: SecretStr | None,
+    release: PastRelease,
+    service: Service,
+    environment: Environment,
+    seconds: float,
+    count: int,
+) -> tuple[MetricWindow, ...]:
+    metrics = PrometheusMetrics(url, token=token)
+    target = Target.of(service, environment)
+    try:
+        # The client has few threads; more tasks than those would only wait with a running timeout.
+        windows: list[MetricWindow] = []
+        for index in range(count):
+            start = release.since + timedelta(seconds=index * seconds)
+            windows += await asyncio.gather(
+                *(
+                    read_window(
+                        metrics, sli, target, release.version, release.baseline, start, seconds
+                    )
+                    for sli in service.slis
+                )
+            )
+        return tuple(windows)
+    finally:
+        await metrics.close()
