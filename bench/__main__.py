@@ -1,4 +1,7 @@
-"""`python -m bench` measures everything, `python -m bench events` one of the four."""
+"""`python -m bench` measures everything, `python -m bench judge` one of the five.
+
+`--full` gives the judge ten times the simulated releases.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 from rich.console import Console
@@ -19,16 +22,24 @@ from rich.markup import escape
 from bench.figures import Section, missed, show, written
 from bench.ground import BenchError, Ground, ground
 
-NAMES = ("events", "engine", "recovery", "waiting")
+NAMES = ("events", "engine", "recovery", "waiting", "judge")
 Tell = Callable[[str], None]
 Measure = Callable[[Ground, Tell], Awaitable[Section]]
+
+
+class Simulate(Protocol):
+    """The judge's benchmark."""
+
+    def __call__(self, tell: Tell, *, full: bool) -> Section: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 0 whether or not targets are met, 1 when it could not measure."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=(*NAMES, []), help="which; all when left out")
-    chosen: list[str] = parser.parse_args(arguments).names or list(NAMES)
+    parser.add_argument("--full", action="store_true", help="simulate more (judge)")
+    parsed = parser.parse_args(arguments)
+    chosen: list[str] = parsed.names or list(NAMES)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     out = Console(highlight=False)
     out.print(
@@ -37,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         style="dim",
     )
     try:
-        sections = [asyncio.run(_one(name, out)) for name in chosen]
+        sections = [asyncio.run(_one(name, out, full=parsed.full)) for name in chosen]
     except BenchError as error:
         out.print(f"[red]error:[/red] {escape(str(error))}")
         return 1
@@ -51,15 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _one(name: str, out: Console) -> Section:
+async def _one(name: str, out: Console, *, full: bool) -> Section:
     """Each benchmark has its own event loop and its own ground, so that none warms another up."""
-    measure = cast("Measure", importlib.import_module(f"bench.{name}").measure)
 
     def tell(line: str) -> None:
         out.print(f"  {name}: {line}", style="dim")
 
-    async with ground() as place:
-        section = await measure(place, tell)
+    module = importlib.import_module(f"bench.{name}")
+    if name == "judge":  # pure: it stands on no ground
+        section = cast("Simulate", module.measure_judge)(tell, full=full)
+    else:
+        async with ground() as place:
+            section = await cast("Measure", module.measure)(place, tell)
     show(section, out)
     out.print(f"  took {section.seconds:.0f} s", style="dim")
     return section

@@ -51,6 +51,8 @@ class Section:
     figures: tuple[Figure, ...]
     seconds: float = 0.0
     """How long it took."""
+    tables: tuple[Table, ...] = ()
+    """What the figures sum up."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -67,7 +69,9 @@ def missed(sections: Sequence[Section]) -> list[Figure]:
 
 
 def show(section: Section, out: Console) -> None:
-    """Print a section as a table."""
+    """Print a section as a table, after the tables that it sums up."""
+    for one_table in section.tables:
+        out.print(one_table)
     table = Table(title=section.title, title_justify="left", title_style="bold", expand=False)
     table.add_column("figure")
     table.add_column("measured", justify="right")

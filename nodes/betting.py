@@ -51,6 +51,8 @@ RATIO_STAKE = 0.9
 MASSIVE = 30.0
 CAP = 0.5
 WITHOUT_BEST, WITHOUT_BEST_TWO = 0.5, 0.2
+INCIDENT = 3.0
+"""How many times as often as usual stable fails in an incident, chance aside."""
 PRIOR_WINDOWS = 6.0
 """Windows' worth of belief, before any is seen, that errors do not come in clumps."""
 DISPERSION_DOUBT = 0.35
@@ -169,6 +171,29 @@ def own_dispersion(counted: Counted) -> Array:
     return _pearson(counted.bad, counted.total, counted.total, counted.total > 0)
 
 
+def calm(counted: Counted) -> Truth:
+    """Windows in which stable fails no more than it usually does (its lower quartile); all others
+    are an incident.
+
+    In an incident both versions fail alike, and together such windows outweigh all others: what
+    the canary adds by itself would drown. Stable alone is looked at, so leaving windows out can
+    only make the canary look worse by comparison.
+    """
+    counts = (counted.total > 0) & (counted.base_total > 0)
+    rate = np.divide(
+        counted.base_bad,
+        counted.base_total,
+        out=np.full_like(counted.bad, np.inf),
+        where=counts,
+    )
+    quarter = np.maximum((counts.sum(-1, keepdims=True) - 1) // 4, 0)
+    usual = np.take_along_axis(np.sort(rate, -1), quarter, -1)
+    expected = np.where(np.isfinite(usual), usual, 0.0) * counted.base_total
+    most = INCIDENT * expected + 4 * np.sqrt(expected) + 4
+    found: Truth = counts & (counted.base_bad <= most)
+    return found
+
+
 def _pearson(bad: Array, exposure: Array, trials: Array, counts: Truth) -> Array:
     """Sum of (x - r e)^2 / (r e (1 - p)) over the windows so far, r and p fitted, as a dispersion.
 
@@ -203,7 +228,7 @@ class _Bets:
         """Take in one alternative: gains by window, and the logarithm of the stake on it."""
         needed = self._limit - np.where(np.isfinite(log_stake), log_stake, 0.0)
         massive = np.cumsum(gains, -1) / np.maximum(dispersion, MASSIVE)
-        self._massive = np.logaddexp(self._massive, log_stake + massive)
+        self._massive = np.maximum(self._massive, log_stake + massive)
         if self._spread:
             gains = np.minimum(gains, CAP * self._limit)
         grown = np.cumsum(gains, -1)

@@ -127,12 +127,23 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 def within(bad: Array, total: Array, limit: Array, confidence: float) -> Truth:
     """Whether `upper_rate(bad, total, confidence) <= limit`, for arrays, without solving for it:
-    the bound is within the limit where I_limit(bad+1, total-bad) has reached the confidence."""
-    known = (total > 0) & (bad < total) & (limit > 0)
-    a = np.where(known, bad + 1, 1.0)
-    b = np.where(known, total - bad, 1.0)
-    reached = incomplete_betas(np.where(known, np.clip(limit, 0.0, 1.0), 0.5), a, b)
-    found: Truth = (limit >= 1) | (known & (reached >= confidence))
+    the bound is within the limit where I_limit(bad+1, total-bad) has reached the confidence. It is
+    never below the rate itself, which spares most of the work."""
+    found: Truth = limit >= 1
+    asked = ~found & (total > 0) & (bad < total) & (bad <= limit * total)
+    if asked.any():
+        x, a, b = limit[asked], bad[asked] + 1, total[asked] - bad[asked]
+        found[asked] = incomplete_betas(x, a, b) >= confidence
+    return found
+
+
+def lower_beyond(bad: Array, total: Array, limit: Array, confidence: float) -> Truth:
+    """Whether `lower_rate(bad, total, confidence) > limit`, likewise; nothing is beyond NaN."""
+    asked: Truth = (total > 0) & (bad > limit * total) & (limit > 0) & (limit < 1)
+    found = np.zeros_like(asked)
+    if asked.any():
+        x, a, b = limit[asked], bad[asked], total[asked] - bad[asked] + 1
+        found[asked] = incomplete_betas(x, a, b) < 1 - confidence
     return found
 
 

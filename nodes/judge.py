@@ -8,11 +8,11 @@ Per metric, over the windows after the warm-up:
   shared incident fails nobody. A version within both limits is failed with a probability of at most
   alpha, over all metrics and looks together.
 * **PASS** only when the bake is over (`final`), with at least `min_total` requests, no marked sign
-  of harm and no count that cannot be, when the upper bound of its ratio to stable is within the
-  tolerance, or the upper bound of its rate is well within the SLO (`within_slo`; `negligible` where
-  no SLO is known). The look at the end is a single one, so a fixed-sample exact bound is the right
-  one there. Nobody passes by comparison with a stable that breaks the SLO itself: an incident hides
-  what the canary would add.
+  of harm and no count that cannot be, when the upper bound of its ratio to stable, windows of an
+  incident on stable aside, is within the tolerance, or the upper bound of its rate is well within
+  the SLO (`within_slo`; `negligible` where no SLO is known). The look at the end is a single one,
+  so a fixed-sample exact bound is the right one there. Nobody passes by comparison with a stable
+  that breaks the SLO itself: an incident hides what the canary would add.
 * **NODATA** and **ERROR** when the numbers are missing, cannot be, or come from another share of
   the traffic than the canary was given; **INCONCLUSIVE** for everything else.
 
@@ -30,7 +30,7 @@ from pydantic import Field
 
 from domain.event import Frozen
 from domain.verdict import Counts, Gap, MetricVerdict, MetricWindow, Verdict, VerdictKind
-from nodes.betting import Counted, Evidence, bet
+from nodes.betting import Counted, Evidence, Truth, bet, calm
 from nodes.evidence import evidence_of, lower_rate, lower_ratio, upper_rate, upper_ratio
 from nodes.judge_words import (
     bounds_said,
@@ -177,9 +177,14 @@ class _Tally:
     lone: bool
     split: float
     own: float
+    quiet: tuple[Counts, Counts]
+    """Both versions again, without the windows of an incident on stable."""
+    incident: int
+    """How many windows those are."""
 
 
-NOTHING = _Tally(0, Counts(bad=0, total=0), None, None, False, 1.0, 1.0)
+NONE = Counts(bad=0, total=0)
+NOTHING = _Tally(0, NONE, None, None, False, 1.0, 1.0, (NONE, NONE), 0)
 
 
 @dataclass(frozen=True)
@@ -239,20 +244,26 @@ class _Case:
         )
 
     def _tally(self, counted: Counted, evidence: Evidence, last: int) -> _Tally:
-        bad, total, base_bad, base_total = (
-            float(one[0, : last + 1].sum())
-            for one in (counted.bad, counted.total, counted.base_bad, counted.base_total)
+        seen = Counted(
+            *(
+                one[:, : last + 1]
+                for one in (counted.bad, counted.total, counted.base_bad, counted.base_total)
+            )
         )
+        quiet = calm(seen)
+        mine, base = _sums(seen, np.ones_like(quiet))
         log = float(evidence.log[0, last])
         compared = self.course.has_baseline
         return _Tally(
             windows=last + 1,
-            canary=Counts(bad=bad, total=total),
-            stable=Counts(bad=base_bad, total=base_total) if compared else None,
+            canary=mine,
+            stable=base if compared else None,
             log=log if math.isfinite(log) else None,
             lone=bool(evidence.lone[0, last]),
             split=float(evidence.split[0, last]),
             own=float(evidence.own[0, last]),
+            quiet=_sums(seen, quiet),
+            incident=last + 1 - int(quiet.sum()) if compared and base.total > 0 else 0,
         )
 
     def _missing(self, used: Sequence[Slot]) -> tuple[VerdictKind, str] | None:
@@ -309,7 +320,7 @@ class _Case:
     def _bounded(self, tally: _Tally) -> tuple[VerdictKind, str]:
         """Whether the bounds let the version pass."""
         rate, ratio = self._rate_upper(tally), self._ratio_upper(tally)
-        said = bounds_said(rate, ratio, self.config.confidence)
+        said = bounds_said(rate, ratio, self.config.confidence, tally.incident)
         enough = (
             self.config.negligible
             if self.allowed is None
@@ -329,9 +340,8 @@ class _Case:
 
     def _expected(self, tally: _Tally) -> float:
         """Bad events that the canary would have, were it like stable; clumps count once."""
-        if tally.stable is None or tally.stable.total <= 0:
-            return 0.0
-        return tally.canary.total * tally.stable.bad / tally.stable.total / tally.split
+        mine, base = tally.quiet
+        return mine.total * base.bad / base.total / tally.split if base.total > 0 else 0.0
 
     def _stable_breaks_slo(self, stable: Counts | None) -> bool:
         """Whether stable misses the SLO beyond doubt, as in an incident of the whole service."""
@@ -351,14 +361,14 @@ class _Case:
     def _ratio_bound(self, tally: _Tally, bound: _Bound) -> float | None:
         if tally.stable is None:
             return None
-        d, mine, base = tally.split, tally.canary, tally.stable
+        d, (mine, base) = tally.split, tally.quiet
         return bound(
             mine.bad / d, mine.total / d, base.bad / d, base.total / d, self.config.confidence
         )
 
     def _found(self, kind: VerdictKind, tally: _Tally, words: str) -> MetricVerdict:
         """Put the finding into words and numbers."""
-        mine, base = tally.canary, tally.stable or Counts(bad=0, total=0)
+        mine, base = tally.canary, tally.stable or NONE
         rate = mine.bad / mine.total if mine.total > 0 else None
         base_rate = base.bad / base.total if base.total > 0 else None
         lower = self._ratio_bound(tally, lower_ratio)
@@ -403,12 +413,20 @@ class _Case:
         return f"{said}; {words}" if words else said
 
 
+def _sums(counted: Counted, which: Truth) -> tuple[Counts, Counts]:
+    """Both versions' counts over some of the windows."""
+    bad, total, base_bad, base_total = (
+        float(one[which].sum())
+        for one in (counted.bad, counted.total, counted.base_bad, counted.base_total)
+    )
+    return Counts(bad=bad, total=total), Counts(bad=base_bad, total=base_total)
+
+
 def _counted(slots: Sequence[Slot], *, compared: bool) -> Counted:
     """The counts as arrays of one row."""
-    none = Counts(bad=0, total=0)
     rows: list[list[float]] = [[], [], [], []]
     for slot in slots:
-        mine, base = slot.canary or none, (slot.stable or none) if compared else none
+        mine, base = slot.canary or NONE, (slot.stable or NONE) if compared else NONE
         for row, value in zip(rows, (mine.bad, mine.total, base.bad, base.total), strict=True):
             row.append(value)
     return Counted(*(np.array([row], dtype=np.float64) for row in rows))

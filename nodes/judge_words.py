@@ -23,10 +23,13 @@ def sentence(
     return said if allowed is None else f"{said}; allowed {shown_rate(allowed)}"
 
 
-def bounds_said(rate: float, ratio: float | None, confidence: float) -> str:
+def bounds_said(rate: float, ratio: float | None, confidence: float, incident: int) -> str:
     """What can be ruled out: `at most 0.42% (90% sure), at most 1.3 times stable`."""
     said = f"at most {shown_rate(rate)} ({confidence:.0%} sure)"
-    return said if ratio is None else f"{said}, at most {shown_times(ratio)} times stable"
+    if ratio is None:
+        return said
+    aside = f", {incident} windows of an incident on stable aside" if incident else ""
+    return f"{said}, at most {shown_times(ratio)} times stable{aside}"
 
 
 def mismatch_said(share: float, expected: float) -> str:
