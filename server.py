@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import structlog
-from fastapi import FastAPI
 from rich.console import Console
+from starlette.types import ASGIApp
 
 from backends import open_backends
 from domain.clock import Clock
@@ -96,7 +96,7 @@ class House:
     standing: roles.Standing
     """What this process could do to the audit record."""
 
-    def app(self, access: Access) -> FastAPI:
+    def app(self, access: Access) -> ASGIApp:
         """The web application on this house."""
         return make_app(
             settings=self.settings,

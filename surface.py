@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
@@ -17,11 +18,9 @@ from store.books import Books
 from store.queue import Hints
 from store.roles import Standing
 from tools.toolbox import Backend
-from web.alertmanager import router_alertmanager
 from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
 from web.desk import Desk
-from web.events import router_events
-from web.github import router_github
+from web.intake import ShortWay, routers
 from web.meta import AuditPart, Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.policy_file import PolicyInForce
@@ -93,7 +92,7 @@ def make_app(
     access: Access,
     metrics: Metrics,
     standing: Standing,
-) -> FastAPI:
+) -> ASGIApp:
     """The application: intake, API, pages, health."""
 
     async def hint(run_id: UUID) -> None:
@@ -113,7 +112,7 @@ def make_app(
 
     edge = Edge(
         events=metrics.counted(books.events),
-        hint=hint,
+        hint=hints.note,
         catalogue=lambda: catalogue,
         secrets=tuple(s.get_secret_value().encode() for s in settings.github_webhook_secret),
         tokens=access.gatekeeper.tokens,
@@ -149,9 +148,9 @@ def make_app(
         redoc_url=None,
         openapi_tags=TAGS,
     )
-    app.include_router(router_github(edge))
-    app.include_router(router_events(edge))
-    app.include_router(router_alertmanager(edge))
+    intake = routers(edge)
+    for router in intake:
+        app.include_router(router)
     app.include_router(
         router_meta(
             Parts(
@@ -167,4 +166,4 @@ def make_app(
     )
     install(app, desk, access.gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
-    return app
+    return ShortWay(app, intake, metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,6 +31,16 @@ ENQUEUE_SECONDS = 2.0
 END_SECONDS, END_TRIES = 1.0, 3
 MOST_TOGETHER = 200
 """Runs in one job: a job costs saq some ten round trips on PostgreSQL, whatever is in it."""
+PAUSE_SECONDS = 0.01
+"""Between two jobs of one process, so that what comes thick and fast travels together."""
+
+
+@dataclass
+class _Batch:
+    """Hints that travel together, and whether they were sent."""
+
+    sent: asyncio.Future[bool]
+    run_ids: list[UUID] = field(default_factory=list)
 
 
 class Hints:
@@ -38,8 +49,10 @@ class Hints:
     def __init__(self, queue: Queue, kind: str) -> None:
         self._queue = queue
         self._connected = False
-        self._pending: dict[UUID, asyncio.Future[bool]] = {}
-        self._sending = False
+        self._pending: dict[UUID, _Batch] = {}
+        """Hints that are not on their way yet, in the order in which they came."""
+        self._open: _Batch | None = None
+        """The batch that the next hint joins."""
         self._sender: asyncio.Task[None] | None = None
         self.kind = kind
 
@@ -55,7 +68,9 @@ class Hints:
         return hints
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Send what was noted, and disconnect."""
+        if self._sender is not None:
+            await asyncio.wait({self._sender})
         pool = getattr(self._queue, "pool", None)
         try:
             await self._queue.disconnect()
@@ -65,18 +80,19 @@ class Hints:
             await pool.close()
         self._connected = False
 
+    def note(self, run_id: UUID) -> None:
+        """Hint that a run wants advancing, and wait for nothing.
+
+        Hints that come while one is being sent, or shortly after, go together.
+        """
+        self._join(run_id)
+
     async def enqueue(self, run_id: UUID) -> bool:
-        """Hint that a run wants advancing; hints that come while one is being sent go together.
+        """The same, and wait until it is sent.
 
         False when the queue could not take it: the sweeper finds the run in PostgreSQL.
         """
-        sent = self._pending.get(run_id)
-        if sent is None:
-            sent = self._pending[run_id] = asyncio.get_running_loop().create_future()
-            if not self._sending:
-                self._sending = True
-                self._sender = asyncio.create_task(self._send_pending(), name="fermata-hints")
-        return await asyncio.shield(sent)
+        return await asyncio.shield(self._join(run_id).sent)
 
     async def run_worker(self, handler: Handler, concurrency: int = 20) -> None:
         """Hand every hint to `handler` until cancelled; a queue that broke is joined again."""
@@ -120,21 +136,31 @@ class Hints:
         """How many hints wait; raises what the queue raises."""
         return int(await self._queue.count("queued"))
 
+    def _join(self, run_id: UUID) -> _Batch:
+        batch = self._pending.get(run_id)
+        if batch is not None:
+            return batch
+        batch = self._open
+        if batch is None or len(batch.run_ids) >= MOST_TOGETHER:
+            batch = self._open = _Batch(asyncio.get_running_loop().create_future())
+        batch.run_ids.append(run_id)
+        self._pending[run_id] = batch
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_pending(), name="fermata-hints")
+        return batch
+
     async def _send_pending(self) -> None:
-        together: dict[UUID, asyncio.Future[bool]] = {}
-        try:
-            while self._pending:
-                for run_id in list(self._pending)[:MOST_TOGETHER]:
-                    together[run_id] = self._pending.pop(run_id)
-                done = await self._send(list(together))
-                for sent in together.values():
-                    sent.set_result(done)
-                together.clear()
-        finally:
-            # Nothing is awaited since the last look at what is pending.
-            self._sending = False
-            for sent in together.values():
-                sent.cancel()
+        while self._pending:
+            batch = next(iter(self._pending.values()))
+            for run_id in batch.run_ids:
+                del self._pending[run_id]
+            if batch is self._open:
+                self._open = None
+            try:
+                batch.sent.set_result(await self._send(batch.run_ids))
+            finally:
+                batch.sent.cancel()
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _send(self, run_ids: list[UUID]) -> bool:
         try:

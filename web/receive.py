@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid4
 
+import orjson
 import psycopg
 import structlog
-from fastapi.responses import JSONResponse
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.background import BackgroundTask
 
 from domain.clock import Clock
 from domain.digest import digest_of_bytes
@@ -67,7 +68,7 @@ class Edge:
     """
 
     events: Accepts
-    hint: Callable[[UUID], Awaitable[None]]
+    hint: Callable[[UUID], None]
     catalogue: Callable[[], Catalogue]
     secrets: tuple[bytes, ...] = field(repr=False)
     tokens: TokenBook
@@ -128,8 +129,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 """What the intake routes answer, for OpenAPI."""
 
 
-async def receive(edge: Edge, delivery: Delivery) -> JSONResponse:
-    """Correlate, store and answer 202. The workers get their hint after the answer has left."""
+async def receive(edge: Edge, delivery: Delivery) -> Response:
+    """Correlate, store, hint at the runs it is for, and answer 202."""
     catalogue = edge.catalogue()
     event = Event(
         id=uuid4(),
@@ -141,9 +142,10 @@ async def receive(edge: Edge, delivery: Delivery) -> JSONResponse:
     )
     remarks = tuple(Ignore(reason=remark) for remark in delivery.remarks)
     intakes: Sequence[Intake] = (*correlate(event, catalogue), *remarks)
-    if edge.revive is not None and isinstance(event.body, Commanded):
-        event, intakes = await edge.revive(event, intakes)
-    receipt = await _store(edge, event, intakes, delivery.payload)
+    with _storable(event):
+        if edge.revive is not None and isinstance(event.body, Commanded):
+            event, intakes = await edge.revive(event, intakes)
+        receipt = await edge.events.accept(event, intakes, delivery.payload)
     reason = _reason(receipt, intakes)
     log.info(
         "event",
@@ -154,7 +156,10 @@ async def receive(edge: Edge, delivery: Delivery) -> JSONResponse:
         run_id=str(receipt.run_id) if receipt.run_id else None,
         reason=reason or None,
     )
-    return _answer(edge, receipt, reason)
+    if receipt.status == "accepted":
+        for run_id in receipt.run_ids:
+            edge.hint(run_id)
+    return _answer(receipt, reason)
 
 
 def _reason(receipt: Receipt, intakes: Sequence[Intake]) -> str:
@@ -169,31 +174,25 @@ def _reason(receipt: Receipt, intakes: Sequence[Intake]) -> str:
             return receipt.reason
 
 
-def _answer(edge: Edge, receipt: Receipt, reason: str) -> JSONResponse:
+def _answer(receipt: Receipt, reason: str) -> Response:
     content: dict[str, Any] = {
-        "event_id": str(receipt.event_id),
+        "event_id": receipt.event_id,
         "status": receipt.status,
-        "run_id": str(receipt.run_id) if receipt.run_id else None,
-        "thread_id": str(receipt.thread_id) if receipt.thread_id else None,
+        "run_id": receipt.run_id,
+        "thread_id": receipt.thread_id,
     }
     if reason:
         content["reason"] = reason
-    runs = receipt.run_ids or ((receipt.run_id,) if receipt.run_id else ())
-    wake = receipt.status == "accepted" and runs
-    task = BackgroundTask(_hint_all, edge.hint, runs) if wake else None
-    return JSONResponse(content, status_code=202, background=task)
+    return Response(orjson.dumps(content), status_code=202, media_type="application/json")
 
 
-async def _hint_all(hint: Callable[[UUID], Awaitable[None]], runs: Sequence[UUID]) -> None:
-    for run in runs:
-        await hint(run)
-
-
-async def _store(edge: Edge, event: Event, intakes: Sequence[Intake], payload: bytes) -> Receipt:
+@contextmanager
+def _storable(event: Event) -> Iterator[None]:
+    """A database that does not answer becomes a 503: nothing was promised yet, so that the sender
+    keeps the event and tries again."""
     try:
-        return await edge.events.accept(event, intakes, payload)
+        yield
     except (psycopg.OperationalError, OSError) as error:
-        # nothing was promised yet: the sender keeps the event and tries again
         log.warning("event not stored", source=event.source, error=type(error).__name__)
         raise Problem(
             503,

@@ -46,6 +46,11 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+SAFE_HEADERS = [
+    (name.lower().encode(), value.encode())
+    for name, value in {**HEADERS, "Cache-Control": "no-store"}.items()
+]
+"""The same as ASGI wants them, for answers that are never kept."""
 MACHINES = ("/api", "/event", "/webhooks", "/metrics", "/healthz", "/readyz", "/openapi.json")
 """Addresses that programs call: problems there are always JSON."""
 

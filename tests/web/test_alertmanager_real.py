@@ -53,10 +53,7 @@ class TellingLog(MemoryLog):
 async def served(log: TellingLog) -> AsyncIterator[int]:
     """The webhook on a port of its own."""
 
-    async def hint(_run: object) -> None:
-        return None
-
-    edge = Edge(log, hint, lambda: CATALOGUE, (), BOOK, SystemClock())
+    edge = Edge(log, lambda _: None, lambda: CATALOGUE, (), BOOK, SystemClock())
     app = FastAPI()
     app.include_router(router_alertmanager(edge))
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -19,10 +19,9 @@ from domain.event import Event
 from domain.intake import Intake, StartRun
 from domain.service import SLI, Catalogue, Environment, Service, Workload
 from store.records import Receipt
-from web.alertmanager import router_alertmanager
 from web.auth import TokenBook
-from web.events import router_events
-from web.github import router_github
+from web.intake import ShortWay, routers
+from web.metrics import Metrics
 from web.receive import Edge
 
 SECRET = b"first-webhook-secret"
@@ -105,6 +104,7 @@ class House:
     client: httpx.AsyncClient
     log: MemoryLog
     hinted: list[UUID]
+    metrics: Metrics
 
     @property
     def last(self) -> tuple[Event, tuple[Intake, ...]]:
@@ -153,18 +153,18 @@ def signature(body: bytes, secret: bytes = SECRET) -> str:
 
 
 @asynccontextmanager
-async def house(**changes: Any) -> AsyncIterator[House]:
-    """The intake, served in process; `changes` replace fields of the edge."""
+async def house(*, short: bool = True, **changes: Any) -> AsyncIterator[House]:
+    """The intake, served in process; `changes` replace fields of the edge.
+
+    Not `short`: through the application's own routing.
+    """
     log = MemoryLog()
     hinted: list[UUID] = []
-
-    async def hint(run: UUID) -> None:
-        hinted.append(run)
 
     edge = replace(
         Edge(
             events=log,
-            hint=hint,
+            hint=hinted.append,
             catalogue=lambda: CATALOGUE,
             secrets=(SECRET, OLD_SECRET),
             tokens=BOOK,
@@ -173,10 +173,11 @@ async def house(**changes: Any) -> AsyncIterator[House]:
         ),
         **changes,
     )
-    app = FastAPI()
-    for router in (router_github(edge), router_events(edge), router_alertmanager(edge)):
+    app, metrics, intake = FastAPI(), Metrics(), routers(edge)
+    for router in intake:
         app.include_router(router)
     # an exception that escapes becomes a failed test, not a 500
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+    door = ShortWay(app, intake, metrics) if short else app
+    transport = httpx.ASGITransport(app=door, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-        yield House(client, log, hinted)
+        yield House(client, log, hinted, metrics)

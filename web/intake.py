@@ -1,0 +1,74 @@
+"""The short way in: deliveries are taken before the application's routing and other middlewares.
+
+The three routes stand in the application as well, so that `/openapi.json` describes them and other
+methods are refused as everywhere. A `POST` to one of them goes to the very same endpoint, only past
+what an endpoint that looks after everything itself has no use for (docs/decisions/0009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import Receive, Scope, Send
+
+from web.alertmanager import router_alertmanager
+from web.events import router_events
+from web.github import router_github
+from web.metrics import Metrics
+from web.problems import IntakeRoute, Problem
+from web.receive import Edge
+from web.site import SAFE_HEADERS
+
+Take = Callable[[Request], Awaitable[Response]]
+
+
+def routers(edge: Edge) -> tuple[APIRouter, ...]:
+    """The routes of everything that may be sent to us."""
+    return router_github(edge), router_events(edge), router_alertmanager(edge)
+
+
+class ShortWay:
+    """The application, with what is posted to an `IntakeRoute` taken in at its door.
+
+    Such requests pass none of the application's middlewares, so this counts them and sets the
+    security headers. An error that is not a `Problem` is answered by the application's handler.
+    """
+
+    def __init__(self, app: FastAPI, routers: Iterable[APIRouter], metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.takes: dict[str, Take] = {
+            route.path: route.endpoint
+            for router in routers
+            for route in router.routes
+            if isinstance(route, IntakeRoute)
+        }
+        handler: Any = app.exception_handlers.get(Exception)
+        self._sheltered = ServerErrorMiddleware(self._take_in, handler=handler)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look at path and method: that is all it costs other requests."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.takes:
+            await self._sheltered(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _take_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        status = 500
+        began = perf_counter()
+        try:
+            try:
+                response = await self.takes[path](Request(scope, receive))
+            except Problem as problem:
+                response = problem.response()
+            status = response.status_code
+            response.raw_headers.extend(SAFE_HEADERS)
+            await response(scope, receive, send)
+        finally:
+            labels = self.metrics.http.labels("POST", path, str(status))
+            labels.observe(perf_counter() - began)
