@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from commands.console import read_file, show_json
+from commands.console import AsJson, show_json
+from commands.explain import explain
 from commands.manifests import manifests
 from domain.errors import SourceError
 
 app = typer.Typer()
 policy_app = typer.Typer(no_args_is_help=True, help="Check and explain policy.")
 app.add_typer(policy_app, name="policy")
+policy_app.command("explain")(explain)
 policy_app.command("manifests")(manifests)
 
 
 @policy_app.command("check")
 def policy_check(
-    files: Annotated[list[Path], typer.Argument(help="Policy files.")],
+    files: Annotated[list[Path], typer.Argument(help="Policy files; - for stdin.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Load policy files and their samples; name file, line, column and a hint for each problem."""
-    from policy.manifests.check import read_constraints
-    from policy.rules import load_policy
-    from tools.manifest_files import manifest_texts
+    """Load policy files, the calendars they name and their samples; name file, line, column and a
+    hint for each problem. Exit code 1 when any of them is not good."""
+    from policy.families.security import ended_exceptions
+    from web.policy_file import parse_policy, read_policy
 
-    broken = False
+    told: list[dict[str, Any]] = []
     for file in files:
+        entry: dict[str, Any] = {"file": str(file), "digest": None, "problems": [], "warnings": []}
         try:
-            rules = load_policy(read_file(file), str(file))
-            folders = [file.parent / one for one in rules.manifests.constraints]
-            read_constraints(manifest_texts(folders))
+            piped = str(file) == "-"
+            rules = parse_policy(sys.stdin.buffer.read(), "-") if piped else read_policy(file)
         except SourceError as error:
-            broken = True
-            for problem in error.problems:
-                typer.echo(str(problem))
+            entry["problems"] = [one.as_dict() for one in error.problems]
+            lines = [str(one) for one in error.problems]
         else:
-            typer.echo(f"{file}: good, digest {rules.digest[:12]}")
-    raise typer.Exit(1 if broken else 0)
+            entry["digest"] = rules.digest
+            entry["warnings"] = list(ended_exceptions(rules, datetime.now(UTC)))
+            lines = [f"{file}: good, digest {rules.digest[:12]}"]
+            lines += [f"{file}: warning: {one}" for one in entry["warnings"]]
+        told.append(entry)
+        if not as_json:
+            typer.echo("\n".join(lines))
+    if as_json:
+        show_json(told)
+    raise typer.Exit(1 if any(one["problems"] for one in told) else 0)
 
 
 @policy_app.command("schema")

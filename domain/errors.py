@@ -40,6 +40,10 @@ class SourceProblem:
         self.message = message
         self.hint = hint
 
+    def as_dict(self) -> dict[str, str | int]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in ("file", "line", "column", "message", "hint")}
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: {self.message}"
         return f"{place}\n    hint: {self.hint}" if self.hint else place

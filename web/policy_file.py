@@ -48,11 +48,16 @@ def read_policy(path: Path) -> Rules:
     return _load(path, _Beside(path.parent))
 
 
+def parse_policy(data: bytes, name: str) -> Rules:
+    """The rules in a text that came without a folder, as on stdin. Raises SourceError."""
+    return load_policy(data, name)
+
+
 def _load(path: Path, beside: _Beside) -> Rules:
     try:
         data = path.read_bytes()
     except OSError as error:
-        hint = "set FERMATA_POLICY to the file, or start in the folder that holds it"
+        hint = "name a policy file; serving, FERMATA_POLICY does, or the folder it starts in"
         why = f"it cannot be read: {error.strerror or error}"
         raise SourceError((SourceProblem(str(path), 1, 1, why, hint),)) from error
     return load_policy(data, str(path), beside)

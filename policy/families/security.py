@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 
 from domain.evidence import Scan, VexStatement, Vulnerability
 from policy.finding import Case, Finding, answered, note
 from policy.matching import name_matches
+from policy.rules import Rules
 from policy.rules_evidence import Answer, ExceptionRule, VulnerabilityRules
 
 MOST_NAMED = 5
@@ -146,6 +147,17 @@ def _expired(case: Case, one: Vulnerability) -> str:
         return ""
     rule = max(over, key=lambda entry: entry.expires)
     return f" (the exception of {rule.owner} ended on {rule.expires.isoformat()})"
+
+
+def ended_exceptions(rules: Rules, now: datetime) -> Iterator[str]:
+    """A sentence for each exception that lets nothing pass any more, for its keepers."""
+    today = now.astimezone(UTC).date()
+    for one in rules.vulnerabilities.exceptions:
+        if one.expires < today:
+            yield (
+                f"the exception for {one.finding} of {one.owner} ended on "
+                f"{one.expires.isoformat()}; renew it or take it out"
+            )
 
 
 def _listed(words: list[str]) -> str:
