@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -32,6 +32,7 @@ from policy.evaluate import evaluate
 from policy.facts import Commander, Facts, OverrideFact, RepositoryPolicy
 from policy.families.windows import opening
 from policy.rules import Rules
+from store.records import ReleaseRow
 from store.releases import Releases
 from store.runs import Runs
 from tools.forge_twin import ForgeTwin
@@ -116,7 +117,7 @@ async def explained(
     if goal == "preview" and isinstance(body, PullRequestChanged):
         goal = "release"
         assumed.append("the pull request is merged as it is")
-    conductor = _conductor(rules, catalogue, body, world)
+    conductor = _conductor(rules, catalogue, body, at, world)
     runtime = SimpleNamespace(context=SimpleNamespace(lease=None))
     state = initial(_NOBODY, event, goal)
     update = await conductor(state, cast(PassageRuntime, runtime))
@@ -171,6 +172,8 @@ def _told(plan: Plan, rules: Rules, world: World) -> list[str]:
     told = []
     keys = {target.key for step in plan.steps if (target := target_of(step.action)) is not None}
     taken = sorted(key for key in keys if key not in world.running)
+    if plan.goal == "rollback":
+        told.append("the version before was proven good an hour earlier")
     if taken:
         told.append(f"an earlier version runs in {', '.join(taken)}")
     if plan.change.paths is None:
@@ -190,7 +193,9 @@ def worst(ruled: list[Ruled]) -> Outcome:
 # --- the world that is assumed -------------------------------------------------------------------
 
 
-def _conductor(rules: Rules, catalogue: Catalogue, body: EventBody, world: World) -> Conductor:
+def _conductor(
+    rules: Rules, catalogue: Catalogue, body: EventBody, at: datetime, world: World
+) -> Conductor:
     """The real Conductor, on readers that answer as assumed and stores that keep nothing."""
     forge = ForgeTwin()
     if isinstance(body, PullRequestChanged) and world.paths is not None:
@@ -201,10 +206,10 @@ def _conductor(rules: Rules, catalogue: Catalogue, body: EventBody, world: World
         lambda: catalogue,
         lambda: rules,
         readers,
-        cast(Runs, _KeepsNothing()),
-        cast(Releases, _KeepsNothing()),
+        cast(Runs, _KeepsNothing(at)),
+        cast(Releases, _KeepsNothing(at)),
         Wording(""),
-        cast(Any, None),
+        _Stopped(at),
     )
 
 
@@ -245,11 +250,37 @@ class _Silent:
         return Gap(kind=VerdictKind.NODATA, reason="no metrics are looked at here")
 
 
+@dataclass(frozen=True)
 class _KeepsNothing:
     """Stands in for the stores: a plan that is only explained leaves no trace."""
+
+    at: datetime
 
     async def save_plan(self, *_: object) -> None:
         return None
 
-    async def history(self, service: str, environment: str, limit: int) -> list[Any]:
-        return [SimpleNamespace(image=f"{service}:known-good", status="good")]
+    async def history(self, service: str, environment: str, limit: int) -> list[ReleaseRow]:
+        """An hour ago, an earlier version was proven."""
+        return [
+            ReleaseRow(
+                service=service,
+                environment=environment,
+                image=f"{service}:known-good",
+                sha=None,
+                run_id=_NOBODY,
+                status="good",
+                reason=ASSUMED,
+                at=self.at - timedelta(hours=1),
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    """A clock that stands at the time in question."""
+
+    at: datetime
+    speed: float = 1.0
+
+    def now(self) -> datetime:
+        return self.at

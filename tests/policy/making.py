@@ -241,6 +241,7 @@ def vote(principal: str, *roles: str, decision: str = "approve", **more: Any) ->
         roles=roles,
         decision=decision,
         comment=more.get("comment", ""),
+        teams=more.get("teams", ()),
         via="api",
         at=more.get("at", WEDNESDAY - timedelta(minutes=50)),
     )

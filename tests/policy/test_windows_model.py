@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import holidays
@@ -33,11 +34,12 @@ FIRST = round((BEGIN.replace(tzinfo=None) - EPOCH).total_seconds()) // 60
 MARGIN = 3 * MINUTES_A_DAY
 PROPERTY = "windows agree with every minute of three years, windows x minutes"
 
-Flags = np.ndarray
+Clock = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @cache
-def wall(zone: str) -> np.ndarray:
+def wall(zone: str) -> Clock:
     """The wall clock of each minute, as minutes since 1970-01-01 00:00 on the wall."""
     offsets = [
         round(offset.total_seconds()) // 60
@@ -45,10 +47,11 @@ def wall(zone: str) -> np.ndarray:
         if (offset := (BEGIN + timedelta(minutes=n)).astimezone(ZoneInfo(zone)).utcoffset())
         is not None
     ]
-    return FIRST + np.arange(MINUTES) + np.repeat(np.array(offsets), 15)[:MINUTES]
+    clock: Clock = FIRST + np.arange(MINUTES) + np.repeat(np.array(offsets), 15)[:MINUTES]
+    return clock
 
 
-def in_week(clock: np.ndarray) -> np.ndarray:
+def in_week(clock: Clock) -> Clock:
     """Minutes since Monday 00:00: 1970-01-01 was a Thursday."""
     return (clock + 3 * MINUTES_A_DAY) % MINUTES_A_WEEK
 
@@ -76,7 +79,7 @@ class Cron:
         return fits and (self.months is None or day.month in self.months)
 
 
-def covered_by_cron(cron: Cron, lasts: int, clock: np.ndarray) -> Flags:
+def covered_by_cron(cron: Cron, lasts: int, clock: Clock) -> Flags:
     low = int(clock.min()) - MARGIN - lasts
     starts = np.zeros(int(clock.max()) - low + 2, dtype=np.int32)
     first = EPOCH + timedelta(minutes=low)
@@ -93,14 +96,15 @@ def covered_by_cron(cron: Cron, lasts: int, clock: np.ndarray) -> Flags:
         day += timedelta(days=1)
     seen = np.concatenate(([0], np.cumsum(starts)))
     here = clock - low
-    return seen[here + 1] - seen[np.maximum(here + 1 - lasts, 0)] > 0
+    flags: Flags = seen[here + 1] - seen[np.maximum(here + 1 - lasts, 0)] > 0
+    return flags
 
 
-def covered_by_week(start: int, end: int, clock: np.ndarray) -> Flags:
+def covered_by_week(start: int, end: int, clock: Clock) -> Flags:
     return (in_week(clock) - start) % MINUTES_A_WEEK < (end - start) % MINUTES_A_WEEK
 
 
-def covered_by_holidays(country: str, clock: np.ndarray) -> Flags:
+def covered_by_holidays(country: str, clock: Clock) -> Flags:
     subdivision = country.partition("-")[2] or None
     known = holidays.country_holidays(country[:2], subdiv=subdivision, years=range(2025, 2031))
     days = {(day - EPOCH.date()).days for day in known}
