@@ -21,6 +21,7 @@ from tools.toolbox import Backend
 from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
 from web.desk import Desk
 from web.intake import ShortWay, routers
+from web.lingering import Lingering
 from web.meta import AuditPart, Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.policy_file import PolicyInForce
@@ -166,4 +167,4 @@ def make_app(
     )
     install(app, desk, access.gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
-    return ShortWay(app, intake, metrics)
+    return Lingering(ShortWay(app, intake, metrics))

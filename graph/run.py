@@ -28,6 +28,7 @@ log = structlog.get_logger("fermata.engine")
 SUPERSTEP_LIMIT = 2_000
 """Supersteps in one passage. A plan of 60 steps takes about 400."""
 LONGEST_NAP_SECONDS = 60.0
+MARK_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,20 @@ class Engine:
             )
         except AdapterError as error:
             after = error.retry_after if isinstance(error, Temporary) else None
+            self._mark(passage, str(error))
             return self._nap(lease, str(error), after)
         except (LeaseLost, psycopg.Error):
             raise
         except Exception as error:
             log.exception("passage broke off", run=str(lease.run_id))
-            return self._nap(lease, f"internal error: {_brief(error)}; trying again")
+            reason = f"internal error: {_brief(error)}; trying again"
+            self._mark(passage, reason)
+            return self._nap(lease, reason)
         return _sleep(values)
+
+    def _mark(self, passage: Passage, reason: str) -> None:
+        """Keep on the path what broke this passage off: the run's reason is soon another one."""
+        passage.path.append((f"paused: {reason[:MARK_CHARACTERS]}", self.clock.now()))
 
     async def _input(self, lease: Lease, config: Any) -> Any:
         """Fresh state, a resume of the pending interrupt, or None to go on after a crash."""

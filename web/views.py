@@ -17,11 +17,15 @@ from domain.verdict import MetricVerdict
 from store.records import DecisionRow, EffectRow, RunDetail, RunRow, VerdictRow
 from web.charts import Bars, Lines, bars, lines
 from web.desk import Desk
+from web.mishaps import mishap, nodes_alone
 from web.progress import Stage, StepProgress, stages_of, steps_of
 from web.tells import may_signal, offered
 from web.tokens import Principal
 from web.topology import Picture, picture
 from web.voting import is_open, why_not
+
+MOST_EARLIER = 40
+"""Reasons of decisions before the last one that are kept for a page."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class DecisionView:
     times: int
     rules: tuple[MatchedRule, ...]
     ids: tuple[UUID, ...]
+    earlier: tuple[str, ...] = ()
+    """Reasons that the rules gave before, by the same rules: a pause for a cluster that did not
+    answer and one for pods that start look alike, and only the last would be told."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Moment:
     """An entry of the timeline."""
 
     at: datetime
-    kind: Literal["event", "signal", "vote", "effect", "verdict", "decision"]
+    kind: Literal["event", "signal", "vote", "effect", "verdict", "decision", "engine"]
     tone: str
     text: str
 
@@ -167,7 +174,7 @@ def run_view(
         stages=stages_of(steps),
         done=sum(step.status == "done" for step in own),
         total=len(own),
-        picture=picture([node for node, _ in detail.path], run.state),
+        picture=picture(nodes_alone([node for node, _ in detail.path]), run.state),
         checks=_checks(detail, titles),
         decisions=_decisions(detail, titles),
         effects=tuple(_effect(row, titles) for row in detail.effects),
@@ -290,11 +297,19 @@ def _decisions(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView,
                 before.times + 1,
                 row.decision.rules,
                 (*before.ids, row.id),
+                _earlier(before, row),
             )
         else:
             title = titles.get(row.step_id, row.step_id)
             views.append(DecisionView(row, row, title, 1, row.decision.rules, (row.id,)))
     return tuple(reversed(views))
+
+
+def _earlier(before: DecisionView, row: DecisionRow) -> tuple[str, ...]:
+    """Every reason but the present ones, each once, the latest ones when there are many."""
+    now = {rule.reason for rule in row.decision.rules}
+    said = (*before.earlier, *(rule.reason for rule in before.rules))
+    return tuple(dict.fromkeys(one for one in said if one not in now))[-MOST_EARLIER:]
 
 
 def _says(row: DecisionRow) -> tuple[object, ...]:
@@ -313,6 +328,11 @@ def _moments(detail: RunDetail, titles: dict[str, str]) -> tuple[Moment, ...]:
     """What people did and what came of it, oldest first. Every decision stands in its own list."""
     event = detail.event
     moments = [Moment(event.received_at, "event", "active", event_sentence(event))]
+    moments += [
+        Moment(at, "engine", "wait", sentence)
+        for node, at in detail.path
+        if (sentence := mishap(node)) is not None
+    ]
     moments += [
         Moment(one.at, "signal", "wait", _signal_sentence(one.kind, one.payload))
         for one in detail.signals

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,10 +18,12 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import httpx
 import psycopg
 import yaml
 from aiohttp import web
 
+import server
 from domain.approval import ApprovalState, Vote
 from domain.event import Actor, Event, PullRequestChanged
 from domain.intake import StartRun
@@ -30,10 +34,12 @@ from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE
 from evals.world.kube.store import Change
 from evals.world.world import World
 from policy.votes import judge_vote
+from settings import Settings
 from store import migrate
 from store.books import Books
 from store.database import Database
 from store.records import RunDetail
+from surface import open_access
 from tests.chaos.zygote import Order
 from tests.servers.github import GitHubServer, Pull, Repo
 from tests.servers.local import LocalServer
@@ -42,7 +48,14 @@ from tools.catalogue import load_catalogue
 HERE = Path(__file__).parent
 SPEED = 40.0
 """Simulated seconds a real second: a bake of 20 s takes half a second."""
-LEASE_SECONDS = 0.5
+LEASE_SECONDS = 10.0
+"""Longer than a busy machine keeps a worker from its heartbeat. A scene does not wait for it where
+it has killed the worker itself, see `Scene.bury`."""
+STUCK_SECONDS = 90.0
+"""A run that has not got any further for so long is stuck, however busy the machine is."""
+LONGEST_SECONDS = 600.0
+"""A run that still is not at its end goes round in circles."""
+POLL_SECONDS = 0.05
 FIRST = "1.0.0"
 WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
@@ -76,6 +89,29 @@ def services_yaml(names: Iterable[str], summed: str) -> str:
         for name in names
     ]
     return yaml.safe_dump({"version": 1, "defaults": defaults, "services": services})
+
+
+class Stuck(AssertionError):
+    """A run does not come to its end; counted as such."""
+
+
+@dataclass
+class Patience:
+    """Waits as long as something moves: raises `Stuck` once nothing has for `STUCK_SECONDS`."""
+
+    _seen: object = None
+    _began: float = field(default_factory=time.monotonic)
+    _moved: float = field(default_factory=time.monotonic)
+
+    def check(self, mark: object, told: str) -> None:
+        """`mark` is compared with the last one; `told` says where things stand."""
+        now = time.monotonic()
+        if mark != self._seen:
+            self._seen, self._moved = mark, now
+        if now - self._moved > STUCK_SECONDS:
+            raise Stuck(f"nothing has moved for {STUCK_SECONDS:.0f} s: {told}")
+        if now - self._began > LONGEST_SECONDS:
+            raise Stuck(f"no end after {LONGEST_SECONDS:.0f} s: {told}")
 
 
 class Sink(LocalServer):
@@ -192,10 +228,10 @@ class Scene:
             )
 
     async def until(
-        self, run_id: UUID, what: Callable[[RunDetail], bool], seconds: float, *, vote: bool = True
+        self, run_id: UUID, what: Callable[[RunDetail], bool], *, vote: bool = True
     ) -> RunDetail:
-        """Poll a run until `what` holds, voting on the way. Fails with where it stands."""
-        deadline = time.monotonic() + seconds
+        """Poll a run until `what` holds, voting on the way. Raises `Stuck` with where it stands."""
+        patience = Patience()
         while True:
             if vote:
                 await self.vote()
@@ -203,10 +239,11 @@ class Scene:
             if what(detail):
                 return detail
             run = detail.run
-            assert time.monotonic() < deadline, (
-                f"run is {run.state} at {run.step_id}: {run.reason}\n{self.log()}"
+            patience.check(
+                (run.state, run.step_id, len(detail.verdicts)),
+                f"{run.state} at {run.step_id}: {run.reason}\n{self.log()}",
             )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def is_final(self, run_id: UUID) -> bool:
         """Whether a run has ended."""
@@ -216,27 +253,48 @@ class Scene:
             )
         )
 
-    async def ended(self, run_id: UUID, seconds: float = 60.0) -> RunDetail:
-        """Wait for a run's end, voting on the way. Fails with where it stands."""
-        deadline = time.monotonic() + seconds
-        while not await self.is_final(run_id) and time.monotonic() < deadline:
+    async def ended(self, *run_ids: UUID) -> list[RunDetail]:
+        """Wait for the end of runs, voting on the way. Raises `Stuck` with where they stand."""
+        patience, left = Patience(), set(run_ids)
+        while True:
+            rows = await self.books.database.rows(
+                "SELECT id, finished_at IS NOT NULL, concat_ws(' ', id, state, step_id, "
+                "(SELECT count(*) FROM verdicts v WHERE v.run_id = r.id)), reason "
+                "FROM runs r WHERE id = ANY (%(runs)s)",
+                {"runs": list(left)},
+            )
+            left -= {run_id for run_id, final, _, _ in rows if final}
+            if not left:
+                return [await self.detail(run_id) for run_id in run_ids]
+            stands = sorted(where for _, final, where, _ in rows if not final)
+            reasons = sorted(reason for _, final, _, reason in rows if not final)
+            patience.check(stands, f"{stands} {reasons}\n{self.log()}")
             await self.vote()
-            await asyncio.sleep(0.05)
-        detail = await self.detail(run_id)
-        run = detail.run
-        assert run.state.is_final, f"{run.state} at {run.step_id}: {run.reason}\n{self.log()}"
-        return detail
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def orphaned(self, run_id: UUID, seconds: float = 15.0) -> None:
-        """Wait until nobody has a lease on the run."""
-        deadline = time.monotonic() + seconds
-        while await self.books.database.value(
-            "SELECT true FROM runs r JOIN workers w ON w.id = r.worker_id "
-            "WHERE r.id = %(run)s AND w.until > clock_timestamp()",
-            {"run": run_id},
-        ):
-            assert time.monotonic() < deadline, "the lease of a dead worker does not run out"
-            await asyncio.sleep(0.02)
+    async def bury(self, pid: int) -> None:
+        """Let the leases of a worker that is dead run out at once, instead of waiting for it.
+
+        It was forked on this machine, so its number is in its name.
+        """
+        await self.books.database.count(
+            "UPDATE workers SET until = clock_timestamp() - interval '1 second' "
+            "WHERE name LIKE '%%:' || %(pid)s",
+            {"pid": str(pid)},
+        )
+
+    async def page(self, run_id: UUID) -> str:
+        """What a run's page says, without its markup."""
+        settings = Settings(_env_file=None, **{key.lower(): one for key, one in self.env.items()})  # type: ignore[arg-type]
+        async with server.open_house(settings, base_url="http://fermata.test", host=False) as house:
+            access = open_access(settings)
+            transport = httpx.ASGITransport(app=house.app(access))
+            async with httpx.AsyncClient(transport=transport, base_url=house.base_url) as client:
+                answer = await client.get(
+                    f"/runs/{run_id}", headers={"Authorization": f"Bearer {access.admin_token}"}
+                )
+        assert answer.status_code == 200, answer.text
+        return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
 
     async def digests(self) -> dict[str, str]:
         """A digest of all rows of each table that a run is kept in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from domain.decision import Outcome
@@ -180,20 +181,37 @@ async def _rows(scene: Scene, detail: RunDetail) -> list[str]:
     return lost
 
 
+@dataclass(frozen=True)
+class Tried:
+    """One point at which something was done to a run, and how the run ended."""
+
+    what: str
+    point: str
+    ended: str
+
+
 @dataclass
 class Tally:
-    """Crash points tried, and what went wrong."""
+    """What was tried, and what went wrong."""
 
-    points: int = 0
+    tried: list[Tried] = field(default_factory=list)
     lost: int = 0
     doubled: int = 0
     stuck: int = 0
 
     def __str__(self) -> str:
         return (
-            f"crash points tried {self.points}, lost {self.lost}, doubled {self.doubled}, "
+            f"points tried {len(self.tried)}, lost {self.lost}, doubled {self.doubled}, "
             f"stuck {self.stuck}"
         )
+
+    def kinds(self) -> Counter[str]:
+        """How many points were tried of each kind."""
+        return Counter(one.what for one in self.tried)
+
+    def note(self, what: str, point: str, ended: str) -> None:
+        """Count a point."""
+        self.tried.append(Tried(what, point, ended))
 
     async def hold(
         self,
@@ -202,17 +220,19 @@ class Tally:
         service: str,
         expected: Traces,
         *,
+        what: str,
+        points: Iterable[str],
         before: str = FIRST,
-        points: int = 1,
     ) -> None:
-        """Examine a run that was killed at so many points, count, and fail if anything is wrong.
+        """Examine a run to which `what` was done at `points`; count, and fail if anything is wrong.
 
         `before`: the version that ran before it.
         """
         gone_on = expected.state is RunState.SUCCEEDED
         image = (detail.run.sha or "") if gone_on else before
         found = await examine(scene, detail, service, image, expected)
-        self.points += points
+        for point in points:
+            self.note(what, point, detail.run.state.value)
         self.lost += len(found.lost)
         self.doubled += len(found.doubled)
         assert not found, f"{found}\n{scene.log()}"

@@ -19,10 +19,10 @@ from evals.simulated import scenario
 from evals.world.scenario import Metering
 from store.records import RunDetail
 from tests.chaos.scene import open_scene
+from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import GOOD
 from tests.chaos.workers import Zygote
 
-SECONDS = 30.0
 SUMMED = "sum by (replica)"
 """A plain `sum` over series that exist twice would be a single number."""
 FAULTS = {
@@ -45,7 +45,7 @@ def asks_about(detail: RunDetail, step: str, says: str) -> bool:
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_numbers_that_cannot_be_had_are_asked_about_and_never_judged(
-    postgres_url: str, data: Path, zygote: Zygote, fault: str
+    postgres_url: str, data: Path, zygote: Zygote, tally: Tally, fault: str
 ) -> None:
     metering, kind, says = FAULTS[fault]
     fine = scenario()
@@ -56,12 +56,12 @@ async def test_numbers_that_cannot_be_had_are_asked_about_and_never_judged(
         worker = await zygote.start(scene.order())
         for step in ("shop/prod.pre", "shop/prod.canary-10.check"):
             asked = partial(asks_about, step=step, says=says)
-            await scene.until(run_id, asked, SECONDS, vote=False)
+            await scene.until(run_id, asked, vote=False)
             scene.world.set_scenario(fine)
             if step.endswith("pre"):
-                await scene.until(run_id, is_baking, SECONDS)
+                await scene.until(run_id, is_baking)
                 scene.world.set_scenario(broken)
-        detail = await scene.ended(run_id)
+        (detail,) = await scene.ended(run_id)
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
         assert detail.run.state is RunState.SUCCEEDED, detail.run.reason
@@ -70,6 +70,8 @@ async def test_numbers_that_cannot_be_had_are_asked_about_and_never_judged(
             assert kind in [one.kind for one in verdicts]
             assert all(one.kind is not VerdictKind.PASS for one in verdicts)
             assert any(says in one.reason.casefold() for one in verdicts)
+            tally.note(f"Prometheus {fault}", step, detail.run.state.value)
+        assert says in (await scene.page(run_id)).casefold()
 
 
 def is_baking(detail: RunDetail) -> bool:

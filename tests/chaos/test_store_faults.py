@@ -17,7 +17,7 @@ import redis.asyncio as redis
 
 from store.embedded import EmbeddedPostgres
 from store.records import RunDetail
-from tests.chaos.scene import open_scene
+from tests.chaos.scene import POLL_SECONDS, Patience, open_scene
 from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
 from tests.chaos.workers import Zygote
@@ -28,7 +28,6 @@ MOMENTS = (
     ("full.stable", "full.check", "rollback.stable"),
 )
 """Steps, at the first of which to be seen the database is killed."""
-SECONDS = 60.0
 EVENTS = 120
 
 
@@ -56,21 +55,25 @@ async def test_a_run_survives_its_database_being_killed_several_times(
         expected, _ = await undisturbed(scene, zygote, "calm", version)
         run_id = await scene.release("shop", f"{version}-killed")
         worker = await zygote.start(scene.order())
-        interrupted = 0
+        interrupted: list[str] = []
         for steps in MOMENTS:
-            detail = await scene.until(run_id, partial(is_at, steps=steps), SECONDS)
-            interrupted += not detail.run.state.is_final
+            detail = await scene.until(run_id, partial(is_at, steps=steps))
+            if not detail.run.state.is_final:
+                interrupted.append(detail.run.step_id or "")
             await kill_and_restart(own_postgres)
             await scene.books.database.pool.check()
-        detail = await scene.ended(run_id)
+        (detail,) = await scene.ended(run_id)
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
-        assert interrupted >= 2
-        await tally.hold(scene, detail, "shop", expected, points=interrupted)
+        assert len(interrupted) >= 2
+        await tally.hold(
+            scene, detail, "shop", expected, what="PostgreSQL killed", points=interrupted
+        )
+        assert "the database did not answer" in await scene.page(run_id)
 
 
 async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_again(
-    own_postgres: EmbeddedPostgres, data: Path
+    own_postgres: EmbeddedPostgres, data: Path, tally: Tally
 ) -> None:
     async with open_scene(own_postgres.url, data, ["shop"], durable=True) as scene:
         promised, refused = [], []
@@ -93,6 +96,7 @@ async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_a
         assert len(set(promised)) == EVENTS
         for run_id in promised:
             assert (await scene.detail(run_id)).run.state == "queued"
+        tally.note("PostgreSQL killed", f"{EVENTS} events coming in", "all kept")
 
 
 @contextlib.asynccontextmanager
@@ -136,26 +140,36 @@ async def test_flushing_and_killing_redis_loses_nothing(
     async with open_scene(
         postgres_url, data, services, redis_url=f"redis://127.0.0.1:{port}"
     ) as scene:
+
+        async def held(detail: RunDetail, service: str, point: str) -> None:
+            await tally.hold(
+                scene, detail, service, expected, what="Redis flushed and killed", points=[point]
+            )
+
         async with redis_server(binary, port) as server, redis.Redis(port=port) as client:
             expected, _ = await undisturbed(scene, zygote, "calm", GOOD)
             worker = await zygote.start(scene.order())
             run_id = await scene.release("flushed", GOOD)
             flushes = 0
+            patience, flushes = Patience(), 0
             while not await scene.is_final(run_id):
                 await client.flushall()
                 flushes += 1
                 await scene.vote()
-                await asyncio.sleep(0.02)
+                patience.check(
+                    (await scene.detail(run_id)).run.step_id, f"flushed for ever\n{scene.log()}"
+                )
+                await asyncio.sleep(POLL_SECONDS)
             assert flushes > 5
-            await tally.hold(scene, await scene.detail(run_id), "flushed", expected)
+            await held(await scene.detail(run_id), "flushed", "Redis flushed all the time")
             run_id = await scene.release("killed", GOOD)
-            await scene.until(run_id, lambda detail: detail.run.state != "queued", SECONDS)
+            await scene.until(run_id, lambda detail: detail.run.state != "queued")
             server.kill()
-            await tally.hold(scene, await scene.ended(run_id), "killed", expected)
+            await held((await scene.ended(run_id))[0], "killed", "Redis killed")
         run_id = await scene.release("without", GOOD)
-        await tally.hold(scene, await scene.ended(run_id), "without", expected)
+        await held((await scene.ended(run_id))[0], "without", "no Redis")
         async with redis_server(binary, port):
             run_id = await scene.release("after", GOOD)
-            await tally.hold(scene, await scene.ended(run_id), "after", expected)
+            await held((await scene.ended(run_id))[0], "after", "Redis back again, empty")
             worker.send(signal.SIGTERM)
             assert await worker.gone() == 0, scene.log()

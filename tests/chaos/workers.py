@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from tests.chaos.zygote import Order
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class Worker:
@@ -27,9 +28,10 @@ class Worker:
         self.ended = asyncio.Event()
 
     def send(self, what: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send it a signal, unless it has ended (of which the word may still be on its way)."""
         if self.code is None:
-            os.kill(self.pid, what)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, what)
 
     @property
     def is_stopped(self) -> bool:
@@ -40,7 +42,7 @@ class Worker:
             return False
         return stat.rpartition(")")[2].split()[0] == "T"
 
-    async def gone(self, seconds: float = 30.0) -> int:
+    async def gone(self, seconds: float = 90.0) -> int:
         """Wait until it has ended; how. Raises TimeoutError."""
         await asyncio.wait_for(self.ended.wait(), seconds)
         assert self.code is not None
@@ -75,7 +77,7 @@ class Zygote:
         assert self._process.stdin is not None
         assert self._reader is not None
         self._process.stdin.close()
-        await asyncio.wait_for(self._process.wait(), 30)
+        await asyncio.wait_for(self._process.wait(), 90)
         await self._reader
 
     async def start(self, order: Order) -> Worker:

@@ -194,6 +194,7 @@ def fork(order: Order) -> int:
 
 def main() -> None:
     """Serve orders until stdin ends."""
+    server.settle_memory()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
