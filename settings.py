@@ -110,9 +110,9 @@ Only hashes are kept: `printf %s "$TOKEN" | sha256sum`.
 ```
 
 Roles: `viewer` may look, `developer` may deploy, hold and cancel, `release-manager` and `sre-lead`
-may do what `policy.yaml` lets them, `admin` may do all. A token travels as
-`Authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Without the file, the first start on a loopback
-address makes one admin token and keeps it in `FERMATA_DATA/admin-token`.
+may do what `policy.yaml` lets them, `auditor` may read the audit record, `admin` may do all. A
+token travels as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Without the file, the first
+start on a loopback address makes one admin token and keeps it in `FERMATA_DATA/admin-token`.
 """
 
 

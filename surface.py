@@ -18,6 +18,7 @@ from store.books import Books
 from store.queue import Hints
 from store.roles import Standing
 from tools.toolbox import Backend
+from web.audit import router_audit
 from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
 from web.desk import Desk
 from web.intake import ShortWay, routers
@@ -165,6 +166,7 @@ def make_app(
             metrics,
         )
     )
+    app.include_router(router_audit(books.audit))
     install(app, desk, access.gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
     return Lingering(ShortWay(app, intake, metrics))

@@ -42,6 +42,14 @@ BATCH = 2000
 
 LINK = "SELECT fermata_audit_link(%(most)s, %(wait)s)"
 HEAD = "SELECT seq, encode(hash, 'hex'), linked_at FROM audit_links ORDER BY seq DESC LIMIT 1"
+PAGE = """
+SELECT l.seq, a.record::json, encode(l.hash, 'hex')
+FROM audit_links l JOIN audit a ON a.id = l.audit_id
+WHERE (%(run)s::uuid IS NULL OR a.run_id = %(run)s)
+  AND (%(kind)s::text IS NULL OR a.kind = %(kind)s)
+  AND (%(before)s::bigint IS NULL OR l.seq < %(before)s)
+ORDER BY l.seq DESC LIMIT %(limit)s
+"""
 UNLINKED = """
 SELECT count(*) FROM audit a
 WHERE a.id > (SELECT done_to FROM audit_progress)
@@ -111,6 +119,15 @@ class Head:
 
 
 @dataclass(frozen=True)
+class AuditRow:
+    """A linked row. `record` holds `at`, `kind`, `run` and `data`."""
+
+    seq: int
+    record: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
 class AuditLog:
     """The record. Whoever links it first, the chain is one and the same."""
 
@@ -132,6 +149,18 @@ class AuditLog:
         """The newest link; None while the record is empty."""
         row = await self.db.row(HEAD)
         return None if row is None else Head(int(row[0]), str(row[1]), row[2])
+
+    async def page(
+        self,
+        *,
+        run_id: UUID | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditRow]:
+        """Linked rows, newest first; `before` is the seq that they have to be under."""
+        asked = {"run": run_id, "kind": kind, "before": before, "limit": limit}
+        return [AuditRow(*row) for row in await self.db.rows(PAGE, asked, prepare=False)]
 
     async def unlinked(self) -> int:
         """How many rows wait to be linked."""

@@ -59,6 +59,7 @@ TAGS = [
     {"name": "runs", "description": "What became of it: plans, decisions, effects, verdicts."},
     {"name": "approvals", "description": "What waits for a person, and the votes on it."},
     {"name": "services", "description": "The catalogue, what is live where, and locks."},
+    {"name": "audit", "description": "What is on record, for auditors."},
     {"name": "health", "description": "For load balancers and Prometheus."},
 ]
 """Tags of the OpenAPI document: `FastAPI(openapi_tags=TAGS)`."""

@@ -71,6 +71,14 @@ async def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await town.admin.tell(run, "hold")
         await town.admin.tell(run, "resume")
         assert (await town.admin.until_over(run))["state"] == "succeeded"
+        page = await town.admin.get("/api/audit", run=run, kind="vote.counted", limit="1")
+        assert [one["data"]["principal"] for one in page["rows"]] == ["grace"]
+        assert page["next"] is not None
+        assert not (await town.admin.get("/api/audit", run=run, before="1"))["rows"]
+        closed = await town.admin.http.get(
+            f"{town.admin.url}/api/audit", headers={"Authorization": "Bearer grace-token"}
+        )
+        assert closed.status_code == 403
         code, proof = await told(data, "audit", "verify")
         assert (code, proof["holds"], proof["gaps"]) == (0, True, []), proof
         assert set(proof["kinds"]) >= STORY
