@@ -30,6 +30,7 @@ from graph.worker import LEASE_SECONDS, Worker
 from nodes.approve import Approve
 from nodes.ballots import Ballots
 from nodes.conductor import Conductor
+from nodes.examining import Examiner
 from nodes.execute import Execute
 from nodes.gate import Gate
 from nodes.happenings import Happenings
@@ -44,8 +45,6 @@ from nodes.rollback import Rollback
 from nodes.wait import Wait
 from nodes.watch import Watch
 from nodes.wording import Wording
-from policy.manifests.check import read_constraints
-from policy.manifests.constraints import ConstraintSet
 from policy.rules import ManifestRules, Rules
 from settings import Settings
 from store import embedded, migrate, roles
@@ -213,12 +212,12 @@ def load_files(settings: Settings) -> tuple[PolicyInForce, Catalogue]:
     return policy, load_catalogue(text, str(path))
 
 
-def constraints_beside(policy: Path) -> Callable[[ManifestRules], ConstraintSet]:
+def constraints_beside(policy: Path) -> Callable[[ManifestRules], Examiner]:
     """The constraints of the folders that a policy names, read once. Raises SourceError."""
 
     @cache
-    def read(folders: tuple[str, ...]) -> ConstraintSet:
-        return read_constraints(manifest_texts(policy.parent / folder for folder in folders))
+    def read(folders: tuple[str, ...]) -> Examiner:
+        return Examiner.of(manifest_texts(policy.parent / folder for folder in folders))
 
     return lambda rules: read(rules.constraints)
 
@@ -270,7 +269,7 @@ def _nodes(
     clock: Clock,
     base_url: str,
     pictures: PictureLinks,
-    constraints: Callable[[ManifestRules], ConstraintSet],
+    constraints: Callable[[ManifestRules], Examiner],
 ) -> Nodes:
     """Each node with exactly the ports it needs; only `execute` gets writers."""
     wording = Wording(base_url)

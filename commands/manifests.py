@@ -15,7 +15,8 @@ from rich.table import Table
 
 from commands.console import AsJson, err, fail, out, settings, show_json
 from domain.errors import SourceError, SourceProblem
-from policy.manifests.check import DEFAULTS, check, read_constraints, read_objects
+from nodes.examining import Examiner
+from policy.manifests.check import DEFAULTS, check, read_objects
 from policy.manifests.constraints import ConstraintSet
 from policy.manifests.finding import Finding
 from policy.manifests.sarif import sarif_log
@@ -68,10 +69,10 @@ def manifests(
         raise fail("no files are given", "name files or folders, or - for stdin", 2)
     rules, folders = _rules(policy)
     try:
-        found = read_constraints(manifest_texts([*folders, *(constraints or [])]))
+        examiner = Examiner.of(manifest_texts([*folders, *(constraints or [])]))
     except SourceError as error:
         raise _unreadable(error.problems) from error
-    _notes(found)
+    _notes(examiner.found)
     try:
         objects, problems = read_objects(_given(files))
     except SourceError as error:
@@ -79,7 +80,7 @@ def manifests(
     report = check(
         rules,
         objects,
-        examine=found.examine_one if found.constraints else None,
+        examine=examiner.examine_one if examiner.found.constraints else None,
         only=None if builtin else (),
     )
     problems += report.problems

@@ -10,10 +10,10 @@ from typing import Any
 from domain.action import Action, K8sDeploy
 from domain.errors import AdapterError, SourceError
 from domain.rendered import Rendered
+from nodes.examining import Examiner
 from policy.facts import ManifestFact
 from policy.manifests.builtin import IMAGE_RULES, RULES
 from policy.manifests.check import check
-from policy.manifests.constraints import ConstraintSet
 from policy.manifests.documents import Document
 from policy.manifests.finding import Finding
 from policy.manifests.objects import Object
@@ -29,7 +29,7 @@ class Manifests:
     """Renders what a deploy would write, and holds it to rules and constraints."""
 
     renderer: Renderer
-    constraints: Callable[[ManifestRules], ConstraintSet]
+    constraints: Callable[[ManifestRules], Examiner]
     """The constraints of the folders that the policy names. Raises SourceError."""
 
     async def facts(self, rules: ManifestRules, action: Action) -> Facts:
@@ -52,11 +52,11 @@ def _unknown(why: str) -> Facts:
 
 
 def _judged(
-    rules: ManifestRules, rendered: tuple[Rendered, ...], constraints: ConstraintSet
+    rules: ManifestRules, rendered: tuple[Rendered, ...], constraints: Examiner
 ) -> tuple[ManifestFact, ...]:
     """Raises SourceError when an object cannot be judged."""
     if not all(one.is_whole for one in rendered) and (
-        constraints.constraints or rules.adopted == "all"
+        constraints.found.constraints or rules.adopted == "all"
     ):
         raise SourceError(
             (_object(rendered[0]).problem((), "only its image is known beforehand"),),
@@ -74,7 +74,7 @@ def _judged(
 
 
 def _facts(
-    rules: ManifestRules, objects: list[Object], constraints: ConstraintSet, existed: bool
+    rules: ManifestRules, objects: list[Object], constraints: Examiner, existed: bool
 ) -> Iterator[ManifestFact]:
     """What was there before is not this change's fault, but for its image.
 
@@ -84,7 +84,7 @@ def _facts(
     report = check(
         rules,
         objects,
-        examine=constraints.examine_one if constraints.constraints else None,
+        examine=constraints.examine_one if constraints.found.constraints else None,
         only=only,
     )
     if report.problems:

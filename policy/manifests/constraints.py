@@ -38,12 +38,16 @@ class Constraint:
 
     def examine(self, obj: Object, namespaces: Mapping[str, dict[str, Any]]) -> Iterator[Finding]:
         """What the constraint has against an object that it is about. Failing to tell denies."""
-        if not self.match.fits(obj, namespaces):
-            return
-        for message in self._messages(obj, namespaces):
-            yield Finding(self.rule, obj, (), message, self._fix(), self.weight)
+        if self.match.fits(obj, namespaces):
+            for message in self.messages(obj, namespaces):
+                yield self.finding(obj, message)
 
-    def _messages(self, obj: Object, namespaces: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    def finding(self, obj: Object, message: str) -> Finding:
+        """Something that it has against an object, in its name and weight."""
+        return Finding(self.rule, obj, (), message, self._fix(), self.weight)
+
+    def messages(self, obj: Object, namespaces: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+        """What it has against an object, whatever its `match` says. Failing to tell denies."""
         roots = _roots(obj, self.object.data, namespaces)
         given = {"params": self.parameters, "anyObject": roots["anyObject"]}
         try:
@@ -52,14 +56,14 @@ class Constraint:
                 if not _truth(scope, condition, f"matchCondition {name}"):
                     return
         except CelFailure as failure:
-            yield f"it could not be evaluated, so it denies: {failure}"
+            yield undecided(failure)
             return
         for validation in self.template.validations:
             try:
                 if _truth(scope, validation.expression, "the validation"):
                     continue
             except CelFailure as failure:
-                yield f"it could not be evaluated, so it denies: {failure}"
+                yield undecided(failure)
                 continue
             yield (
                 _said(scope, validation.message_expression)
@@ -89,6 +93,11 @@ class ConstraintSet:
         """What the constraints have against one object, among the Namespaces that are known."""
         for constraint in self.constraints:
             yield from constraint.examine(obj, namespaces)
+
+
+def undecided(why: object) -> str:
+    """What is said where a constraint gave no answer; it counts as a violation."""
+    return f"it could not be evaluated, so it denies: {why}"
 
 
 def namespaces_in(objects: Iterable[Object]) -> dict[str, dict[str, Any]]:

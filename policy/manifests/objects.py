@@ -274,26 +274,24 @@ def _versions(kind: str) -> str:
 
 
 def _containers(obj: Object, path: Path, spec: dict[str, Any]) -> Iterator[Container]:
+    """All containers. A request to add ephemeral containers carries no others."""
+    if not spec.get("containers") and not spec.get("ephemeralContainers"):
+        raise _unjudged(obj, (*path, "containers"), "`containers` is not a list of containers")
     for sort in ("initContainers", "containers", "ephemeralContainers"):
         listed = spec.get(sort)
-        if listed is None and sort != "containers":
+        if listed is None:
             continue
-        if not isinstance(listed, list) or (sort == "containers" and not listed):
-            raise SourceError(
-                (
-                    obj.problem(
-                        (*path, sort),
-                        f"`{sort}` is not a list of containers, so they cannot be judged",
-                        "list at least one container there" if sort == "containers" else "",
-                    ),
-                )
-            )
+        if not isinstance(listed, list):
+            raise _unjudged(obj, (*path, sort), f"`{sort}` is not a list of containers")
         for index, one in enumerate(listed):
             if not isinstance(one, dict):
-                raise SourceError(
-                    (obj.problem((*path, sort, index), "this container is not a mapping", ""),)
-                )
+                raise _unjudged(obj, (*path, sort, index), "this container is not a mapping")
             yield Container((*path, sort, index), one, sort)
+
+
+def _unjudged(obj: Object, path: Path, message: str) -> SourceError:
+    hint = "list containers there, each with a name and an image"
+    return SourceError((obj.problem(path, f"{message}, so its pods cannot be judged", hint),))
 
 
 def json_path(path: Path) -> str:

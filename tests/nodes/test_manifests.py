@@ -14,10 +14,9 @@ from domain.decision import Outcome
 from domain.errors import Temporary
 from domain.rendered import Rendered
 from domain.service import Target, Workload
+from nodes.examining import Examiner
 from nodes.manifests import Manifests
 from policy.evaluate import evaluate
-from policy.manifests.check import read_constraints
-from policy.manifests.constraints import ConstraintSet
 from policy.rules import ManifestRules
 from tests.policy.making import WEDNESDAY, facts, shipped
 from tests.policy.manifests.test_constraints import constraint, never, template
@@ -58,12 +57,12 @@ def deploy(image: str = "registry.example.com/app:4f2a9c1") -> K8sDeploy:
     return K8sDeploy(target=TARGET, track="stable", image=image)
 
 
-def no_constraints(rules: ManifestRules) -> ConstraintSet:
-    return ConstraintSet()
+def no_constraints(rules: ManifestRules) -> Examiner:
+    return Examiner.of([])
 
 
-def told(rules: ManifestRules) -> ConstraintSet:
-    return read_constraints([("p.yaml", yaml.safe_dump_all([template(never()), constraint()]))])
+def told(rules: ManifestRules) -> Examiner:
+    return Examiner.of([("p.yaml", yaml.safe_dump_all([template(never()), constraint()]))])
 
 
 def existing(image: str, **of_pod: Any) -> Showing:
