@@ -83,6 +83,7 @@ def manifests(
         examine=examiner.examine_one if examiner.found.constraints else None,
         only=None if builtin else (),
     )
+    examiner.close()
     problems += report.problems
     if problems:
         raise _unreadable(problems)

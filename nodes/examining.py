@@ -7,12 +7,13 @@ not. `'x'.replace('x', 'xxxxxxxxxx')`, thirty times in a row, would take the ser
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from policy.manifests.check import read_constraints
@@ -40,7 +41,7 @@ class Examiner:
     found: ConstraintSet
     texts: Texts
     seconds: float = SECONDS
-    _child: tuple[BaseProcess, Connection] | None = None
+    _child: tuple[subprocess.Popen[bytes], Connection] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -73,43 +74,55 @@ class Examiner:
                     raise Overrun(f"it took longer than {self.seconds:g} seconds")
                 answer: list[str] = pipe.recv()
             except (EOFError, OSError) as error:
-                self._end()
+                self.close()
                 raise Overrun("it took more memory than it may") from error
             except Overrun:
-                self._end()
+                self.close()
                 raise
             return answer
 
-    def _begin(self) -> tuple[BaseProcess, Connection]:
+    def _begin(self) -> tuple[subprocess.Popen[bytes], Connection]:
         """Start the process and wait until it has compiled everything. Raises Overrun."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        child = context.Process(
-            target=_serve, args=(theirs, self.texts), name="constraints", daemon=True
+        here, there = socket.socketpair()
+        code = (
+            f"import sys; sys.path = {sys.path!r}; from nodes.examining import serve; "
+            f"serve({there.fileno()})"
         )
-        child.start()
-        theirs.close()
+        with there:
+            child = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+            )
+        pipe = Connection(here.detach())
         with contextlib.suppress(EOFError, OSError):
-            if ours.poll(START_SECONDS) and ours.recv() is None:
-                return child, ours
+            pipe.send(self.texts)
+            if pipe.poll(START_SECONDS) and pipe.recv() is None:
+                return child, pipe
         child.kill()
+        child.wait()
+        pipe.close()
         raise Overrun("the process that evaluates constraints did not start")
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the process. The next question starts another one."""
         if self._child is not None:
             child, pipe = self._child
             child.kill()
-            child.join()
+            child.wait()
             pipe.close()
         self._child = None
 
 
-def _serve(pipe: Connection, texts: Texts) -> None:
-    """The process: answers questions until the other end is gone."""
-    constraints = read_constraints(texts).constraints
-    _bound_memory()
-    pipe.send(None)
+def serve(handle: int) -> None:
+    """The process: compiles what it is sent, then answers until the other end is gone."""
+    pipe = Connection(handle)
     with contextlib.suppress(EOFError, OSError):
+        constraints = read_constraints(pipe.recv()).constraints
+        _bound_memory()
+        pipe.send(None)
         while True:
             index, data, review, namespaces = pipe.recv()
             obj = Object(Document("", 1, None, {}), (), data, review)
