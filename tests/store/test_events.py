@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from domain.event import Actor, Command, Commanded, CommandName, Event, Tagged
-from domain.intake import Address, Ignore, SendSignal
+from domain.event import Actor, Command, Commanded, CommandName, Event, Pushed, Tagged
+from domain.intake import Address, Ignore, Intake, SendSignal
 from domain.run import RunState
 from store.database import jsonb
 from store.events import ACCEPT_ALL, _record, prefix_range
@@ -245,3 +245,82 @@ def test_prefixes_of_run_ids() -> None:
 
 def _said() -> Event:
     return event(Commanded(commands=(Command(name=CommandName.HOLD),), author=Actor(login="dana")))
+
+
+async def test_a_shared_commit_gives_what_one_by_one_would_have_given(house: House) -> None:
+    """Deliveries of every kind in one call: plain ones, and such as depend on one another."""
+    sha, other, twin, old, alone = (uuid4().hex for _ in range(5))
+    plain = event(pushed(uuid4().hex))
+    assert isinstance(plain.body, Pushed)
+    ended = await house.log.accept(event(pushed(old)), [start(old)], None)
+    assert ended.run_id is not None
+    await house.leases.release(await house.taken(ended.run_id), state=RunState.FAILED, reason="")
+    known = event(pushed(uuid4().hex))
+    await house.log.accept(known, [Ignore(reason="seen")], None)
+
+    def told(commit: str) -> SendSignal:
+        return SendSignal(
+            address=Address(repo="acme/shop", sha=commit), kind="ci_result", payload={}
+        )
+
+    first = event(pushed(sha))
+    batch: list[tuple[Event, list[Intake]]] = [
+        (first, [start(sha)]),
+        (event(checked(sha)), [told(sha)]),
+        (event(checked(other, "failure")), [told(other)]),
+        (event(checked(other), received_at=NOW + timedelta(seconds=1)), [told(other)]),
+        (event(pushed(other)), [start(other, supersede_group=f"group {other}")]),
+        (event(_said().body), [Ignore(reason="nothing to do")]),
+        (first.model_copy(update={"id": uuid4(), "body_digest": "f" * 64}), [start(sha)]),
+        (known.model_copy(update={"id": uuid4()}), [start(uuid4().hex)]),
+        (event(pushed(twin)), [start(twin)]),
+        (event(pushed(twin)), [start(twin)]),
+        (event(pushed(old)), [start(old)]),
+        (event(pushed(old)), [start(old, again=True)]),
+        (plain, [start(plain.body.sha, number=7)]),
+        (event(checked(alone, "failure")), [told(alone)]),
+        (event(checked(alone), received_at=NOW + timedelta(seconds=1)), [told(alone)]),
+    ]
+    params = {
+        "events": jsonb([_record(one, asks) for one, asks in batch]),
+        "payloads": [str(number).encode() for number in range(len(batch))],
+    }
+    found = [row[0] for row in await house.db.rows(ACCEPT_ALL, params)]
+    assert [one["status"] for one in found] == [
+        *("accepted", "accepted", "ignored", "ignored", "accepted", "ignored"),
+        *("duplicate", "duplicate", "accepted", "accepted", "accepted", "accepted"),
+        *("accepted", "ignored", "ignored"),
+    ]
+    runs = [one.get("run_id") for one in found]
+    assert runs[0] == runs[1] == runs[6]
+    assert runs[8] == runs[9]
+    assert (runs[10], runs[11] == runs[10]) == (str(ended.run_id), False)
+    run = await house.runs.get(UUID(runs[12]))
+    assert run is not None
+    assert (run.sha, run.number, run.event_id) == (plain.body.sha, 7, plain.id)
+    stored = await house.queries.event(plain.id)
+    assert stored is not None
+    assert (stored.event, stored.status, stored.run_ids) == (plain, "accepted", (run.id,))
+    assert await house.log.payload(plain.id) == b"12"
+    assert f"commit {alone}" in found[13]["reason"]
+    assert found[5]["reason"] == "nothing to do"
+    kept = "SELECT conclusion FROM ci_facts WHERE sha = %s"
+    assert await house.db.rows(kept, (alone,)) == [("success",)]
+    again = await house.db.rows(ACCEPT_ALL, params)
+    assert {row[0]["status"] for row in again} == {"duplicate"}
+
+
+async def test_a_plain_start_joins_a_run_that_somebody_else_is_just_starting(house: House) -> None:
+    sha = uuid4().hex
+    async with house.db.transaction() as conn:
+        params = {"events": jsonb([_record(event(pushed(sha)), [start(sha)])]), "payloads": [b""]}
+        first = await (await conn.execute(ACCEPT_ALL, params)).fetchone()
+        second = asyncio.create_task(house.log.accept(event(pushed(sha)), [start(sha)], None))
+        async with asyncio.timeout(10):
+            while True:
+                if await house.db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    break
+                await asyncio.sleep(0.01)
+    assert first is not None
+    joined = await second
+    assert (joined.status, str(joined.run_id)) == ("accepted", first[0]["run_id"])
