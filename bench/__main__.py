@@ -22,9 +22,10 @@ from rich.markup import escape
 from bench.figures import Section, missed, show, written
 from bench.ground import BenchError, Ground, ground
 
-NAMES = ("events", "engine", "recovery", "waiting", "judge")
+NAMES = ("events", "engine", "recovery", "waiting", "judge", "policy")
 Tell = Callable[[str], None]
 Measure = Callable[[Ground, Tell], Awaitable[Section]]
+Evaluate = Callable[[Tell], Awaitable[Section]]
 
 
 class Simulate(Protocol):
@@ -71,6 +72,8 @@ async def _one(name: str, out: Console, *, full: bool) -> Section:
     module = importlib.import_module(f"bench.{name}")
     if name == "judge":  # pure: it stands on no ground
         section = cast("Simulate", module.measure_judge)(tell, full=full)
+    elif name == "policy":  # evaluates in this process, and asks OPA's
+        section = await cast("Evaluate", module.measure_policy)(tell)
     else:
         async with ground() as place:
             section = await cast("Measure", module.measure)(place, tell)

@@ -22,7 +22,10 @@ class RiskClass(StrEnum):
     @property
     def rank(self) -> int:
         """0 for low to 3 for critical, for comparisons."""
-        return list(RiskClass).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {one: rank for rank, one in enumerate(RiskClass)}
 
 
 class Step(Frozen):

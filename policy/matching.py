@@ -7,10 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+_WILD = frozenset("*?[")
+
 
 def name_matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name is one of the patterns; `*` and `?` stand for letters, case counts."""
-    return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns)
+    for pattern in patterns:
+        if pattern in (name, "*"):
+            return True
+        if not _WILD.isdisjoint(pattern) and fnmatchcase(name, pattern):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,17 +56,7 @@ class WeekRange:
 
     def spans(self, day: date) -> tuple[Span, ...]:
         """The part of the week's range, or of its two ends, that falls on the day."""
-        ranges = (
-            ((self.start, self.end),)
-            if self.start < self.end
-            else ((0, self.end), (self.start, MINUTES_A_WEEK))
-        )
-        begin = day.weekday() * MINUTES_A_DAY
-        return tuple(
-            (max(start - begin, 0), min(end - begin, MINUTES_A_DAY), self.words)
-            for start, end in ranges
-            if start < begin + MINUTES_A_DAY and end > begin
-        )
+        return _week_spans(self, day.weekday())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +109,21 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
         else:
             out.append((start, end, words))
     return tuple(out)
+
+
+@lru_cache(maxsize=4096)
+def _week_spans(week: WeekRange, weekday: int) -> tuple[Span, ...]:
+    ranges = (
+        ((week.start, week.end),)
+        if week.start < week.end
+        else ((0, week.end), (week.start, MINUTES_A_WEEK))
+    )
+    begin = weekday * MINUTES_A_DAY
+    return tuple(
+        (max(start - begin, 0), min(end - begin, MINUTES_A_DAY), week.words)
+        for start, end in ranges
+        if start < begin + MINUTES_A_DAY and end > begin
+    )
 
 
 @lru_cache(maxsize=8192)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from policy.matching import name_matches
@@ -79,6 +80,13 @@ def next_opening(deny: Sequence[Window], allow: Sequence[Window], at: datetime) 
     Steps from one instant at which what closes it may change to the next, so it is exact and short.
     """
     at = at.astimezone(UTC)
+    closed, until = _closed(deny, allow, at)
+    return at if closed is None else _opening(tuple(deny), tuple(allow), until)
+
+
+@lru_cache(maxsize=2048)
+def _opening(deny: tuple[Window, ...], allow: tuple[Window, ...], at: datetime) -> datetime | None:
+    """The same from where something may change; what several decisions ask for again and again."""
     limit = at + timedelta(days=SEARCH_DAYS)
     while at <= limit:
         closed, until = _closed(deny, allow, at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
 from domain.decision import MatchedRule, Outcome, Requirement
@@ -14,6 +15,9 @@ from policy.finding import Case, Finding, allow, answered, ask, deny
 from policy.votes import same_person, voter_refusal
 
 _GIVEN = frozenset({ApprovalState.APPROVED, ApprovalState.SPENT})
+
+
+_RISKS = frozenset(one.value for one in RiskClass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,14 @@ def requirement_for(case: Case, asks: Sequence[Finding] = ()) -> Requirement:
     need = approvals.needed.get((case.listed or "", case.risk)) or approvals.otherwise
     owners = tuple(_groups(case.facts.owned or ())) if need.code_owners else ()
     names = tuple(sorted({one.rule.rule for one in asks}))
-    return need.model_copy(update={"owners": owners, "asks": names})
+    return _requirement(need, owners, names)
+
+
+@lru_cache(maxsize=1024)
+def _requirement(
+    need: Requirement, owners: tuple[tuple[str, ...], ...], asks: tuple[str, ...]
+) -> Requirement:
+    return need.model_copy(update={"owners": owners, "asks": asks})
 
 
 def _new_violations(
@@ -126,8 +137,7 @@ def _new_violations(
     if request.policy_digest == case.rules.digest:
         return ()
     new = sorted({one.rule.rule for one in asks} - set(request.requirement.asks))
-    known = {one.value for one in RiskClass}
-    if request.risk not in known or case.risk.rank > RiskClass(request.risk).rank:
+    if request.risk not in _RISKS or case.risk.rank > RiskClass(request.risk).rank:
         new.append(f"risk {case.risk.value} instead of {request.risk or 'none'}")
     return tuple(new)
 
