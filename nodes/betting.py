@@ -53,6 +53,8 @@ CAP = 0.5
 WITHOUT_BEST, WITHOUT_BEST_TWO = 0.5, 0.2
 INCIDENT = 3.0
 """How many times as often as usual stable fails in an incident, chance aside."""
+USUAL_WINDOWS = 8
+"""Fewest windows that show what is usual."""
 PRIOR_WINDOWS = 6.0
 """Windows' worth of belief, before any is seen, that errors do not come in clumps."""
 DISPERSION_DOUBT = 0.35
@@ -190,7 +192,8 @@ def calm(counted: Counted) -> Truth:
     usual = np.take_along_axis(np.sort(rate, -1), quarter, -1)
     expected = np.where(np.isfinite(usual), usual, 0.0) * counted.base_total
     most = INCIDENT * expected + 4 * np.sqrt(expected) + 4
-    found: Truth = counts & (counted.base_bad <= most)
+    short = counts.sum(-1, keepdims=True) < USUAL_WINDOWS
+    found: Truth = counts & (short | (counted.base_bad <= most))
     return found
 
 

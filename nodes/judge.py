@@ -355,13 +355,12 @@ class _Case:
         return upper_rate(tally.canary.bad / d, tally.canary.total / d, self.config.confidence)
 
     def _ratio_upper(self, tally: _Tally) -> float | None:
-        bound = self._ratio_bound(tally, upper_ratio)
-        return bound if bound is not None and math.isfinite(bound) else None
-
-    def _ratio_bound(self, tally: _Tally, bound: _Bound) -> float | None:
         if tally.stable is None:
             return None
-        d, (mine, base) = tally.split, tally.quiet
+        bound = self._ratio_bound(upper_ratio, *tally.quiet, tally.split)
+        return bound if math.isfinite(bound) else None
+
+    def _ratio_bound(self, bound: _Bound, mine: Counts, base: Counts, d: float) -> float:
         return bound(
             mine.bad / d, mine.total / d, base.bad / d, base.total / d, self.config.confidence
         )
@@ -371,7 +370,7 @@ class _Case:
         mine, base = tally.canary, tally.stable or NONE
         rate = mine.bad / mine.total if mine.total > 0 else None
         base_rate = base.bad / base.total if base.total > 0 else None
-        lower = self._ratio_bound(tally, lower_ratio)
+        lower = self._ratio_bound(lower_ratio, mine, base, tally.split) if tally.stable else None
         evidence = None if tally.log is None else evidence_of(tally.log)
         wordless = kind in (VerdictKind.NODATA, VerdictKind.ERROR) or rate is None
         return MetricVerdict(

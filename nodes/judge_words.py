@@ -28,7 +28,8 @@ def bounds_said(rate: float, ratio: float | None, confidence: float, incident: i
     said = f"at most {shown_rate(rate)} ({confidence:.0%} sure)"
     if ratio is None:
         return said
-    aside = f", {incident} windows of an incident on stable aside" if incident else ""
+    many = f"{incident} windows" if incident > 1 else "one window"
+    aside = f", {many} of an incident on stable aside" if incident else ""
     return f"{said}, at most {shown_times(ratio)} times stable{aside}"
 
 

@@ -12,6 +12,7 @@ from nodes.betting import (
     RATIO,
     Counted,
     bet,
+    calm,
     own_dispersion,
     rate_gains,
     ratio_gains,
@@ -188,3 +189,15 @@ def test_what_stands_at_a_window_does_not_depend_on_later_ones() -> None:
         some, part = asked(upto)
         np.testing.assert_allclose(some, log[:, :upto])
         assert (part == proof[:, :upto]).all()
+
+
+def test_an_incident_is_told_from_the_usual_by_stable_alone() -> None:
+    usual, incident = (1.0, 600.0, 11.0, 5400.0), (60.0, 600.0, 540.0, 5400.0)
+    quiet = calm(rows(*[usual] * 5, *[incident] * 6, *[usual] * 5))
+    assert quiet[0].tolist() == [True] * 5 + [False] * 6 + [True] * 5
+    canary_alone = (60.0, 600.0, 11.0, 5400.0)
+    assert calm(rows(*[usual] * 8, *[canary_alone] * 4)).all()
+
+
+def test_a_few_windows_do_not_show_what_is_usual() -> None:
+    assert calm(rows((1, 600, 0, 5400), (1, 600, 8, 5400), (1, 600, 0, 5400))).all()

@@ -441,3 +441,27 @@ def test_whatever_the_counts_there_is_a_verdict_in_words(
     assert verdict.kind is not PASS or final
     for one in verdict.metrics:
         assert one.evidence is None or math.isfinite(one.evidence)
+
+
+def test_the_bounds_of_the_ratio_lie_around_it() -> None:
+    rng = random.Random(6)
+    for _ in range(40):
+        (one,) = ruled(traffic(rng, windows=12, canary=0.02, stable=0.01, requests=3000)).metrics
+        assert one.ratio is not None
+        assert one.ratio_lower is not None
+        assert one.ratio_upper is not None
+        assert one.ratio_lower <= one.ratio <= one.ratio_upper
+
+
+def test_a_pass_behind_an_incident_rests_on_the_windows_around_it() -> None:
+    rng = random.Random(12)
+    course = [0.01] * 12 + [0.3] * 8 + [0.01] * 12
+    worse = [0.03] * 12 + [0.31] * 8 + [0.03] * 12
+    good = [traffic(rng, windows=32, canary=course, stable=course, requests=6000)
+            for _ in range(40)]  # fmt: skip
+    bad = [traffic(rng, windows=32, canary=worse, stable=course, requests=6000)
+           for _ in range(40)]  # fmt: skip
+    passed = [one for one in (ruled(case, objectives={}) for case in good) if one.kind is PASS]
+    assert len(passed) >= 36
+    assert "8 windows of an incident on stable aside" in passed[0].reason
+    assert all(ruled(case, objectives={}).kind is not PASS for case in bad)
