@@ -71,7 +71,7 @@ class _OptionsIn(_Strict):
 
     objectives: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     weight: float | None = Field(default=None, gt=0, le=100)
-    """Percent of the traffic that the canary was given."""
+    """Percent of the traffic that the canary was given; below 1 it is meant as a share."""
 
 
 ConfigIn: type[BaseModel] = create_model(
@@ -131,6 +131,8 @@ def read_options(config: dict[str, Any], file: str, line: int = 1) -> Options:
         known = ", ".join(sorted(ConfigIn.model_fields))
         raise _refused(error, file, line, f"settings are {known}", "config.") from error
     objectives, weight = found.pop("objectives"), found.pop("weight")
+    if weight is not None and weight < 1:
+        weight *= 100
     return Options(JudgeConfig(**found), objectives, weight)
 
 

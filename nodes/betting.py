@@ -23,7 +23,7 @@ things are taken off the evidence for that. Each can only lower it where it woul
 * *Dispersion*: logarithms are divided by how much more than binomially the split of the errors
   between the versions varies from window to window (Pearson's chi-square; 1 when it does not).
   Clumps of up to d errors that fall on a version as a whole are covered exactly when divided by d.
-* *Cap*: no window counts for more than half of what is needed.
+* *Cap*: no window counts for more than half of what is needed (70% where windows are long).
 * *Spread*: without its one or two strongest windows the evidence must still stand at 50% and 20%.
 
 Cap and spread are waived for evidence that would suffice if all errors had come in clumps of
@@ -49,7 +49,10 @@ RATE = ((1.5, 0.25), (2.5, 0.25), (6.0, 0.25), (20.0, 0.25))
 RATIO_STAKE = 0.9
 """Part of the stake that lies on the comparison where there is an SLO to bet on as well."""
 MASSIVE = 30.0
-CAP = 0.5
+CAPS = (math.inf, 0.7, 0.5)
+"""Part of the evidence needed that one window may bring, by how many it must do without."""
+LONG_SECONDS = 90.0
+"""From this length on two windows are enough to agree: three would be half the check."""
 WITHOUT_BEST, WITHOUT_BEST_TWO = 0.5, 0.2
 INCIDENT = 3.0
 """How many times as often as usual stable fails in an incident, chance aside."""
@@ -118,6 +121,12 @@ def bet(
         gains = rate_gains(counted, slo, factor)
         bets.place(gains, own, np.where(blamed, _log((on_rate * stake)[..., None]), -np.inf))
     return bets.evidence(split, own)
+
+
+def spread_of(seconds: float, windows: int) -> int:
+    """How many of the strongest windows the evidence must do without, in a check of so many
+    windows of such a length."""
+    return min(1 if seconds >= LONG_SECONDS else 2, max(0, windows - 1))
 
 
 def ratio_gains(counted: Counted, tolerance: float, factor: float) -> Array:
@@ -233,7 +242,7 @@ class _Bets:
         massive = np.cumsum(gains, -1) / np.maximum(dispersion, MASSIVE)
         self._massive = np.maximum(self._massive, log_stake + massive)
         if self._spread:
-            gains = np.minimum(gains, CAP * self._limit)
+            gains = np.minimum(gains, CAPS[self._spread] * self._limit)
         grown = np.cumsum(gains, -1)
         self._sum = np.logaddexp(self._sum, log_stake + grown / dispersion)
         best = np.maximum.accumulate(np.maximum(gains, 0.0), -1)

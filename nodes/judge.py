@@ -30,7 +30,7 @@ from pydantic import Field
 
 from domain.event import Frozen
 from domain.verdict import Counts, Gap, MetricVerdict, MetricWindow, Verdict, VerdictKind
-from nodes.betting import Counted, Evidence, Truth, bet, calm
+from nodes.betting import Counted, Evidence, Truth, bet, calm, spread_of
 from nodes.evidence import evidence_of, lower_rate, lower_ratio, upper_rate, upper_ratio
 from nodes.judge_words import (
     bounds_said,
@@ -207,7 +207,7 @@ class _Case:
         tally = NOTHING
         if slots:
             counted = _counted(slots, compared=self.course.has_baseline)
-            spread = min(2, max(0, planned - warmup - 1))
+            spread = spread_of(self.course.seconds, planned - warmup)
             evidence = self._bet(counted, spread)
             if evidence.proven.any():
                 last = int(evidence.proven.argmax())

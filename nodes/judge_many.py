@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.verdict import VerdictKind
-from nodes.betting import Array, Counted, Evidence, Truth, bet, calm
+from nodes.betting import Array, Counted, Evidence, Truth, bet, calm, spread_of
 from nodes.evidence import LARGEST_LOG, lower_beyond, within
 from nodes.judge import SHORT_CHECK, WORST_FIRST, JudgeConfig
 
@@ -87,7 +87,7 @@ def _judge_chunk(
         allowed=slo,
         compared=np.full((canaries, metrics), compared),
         limit=limit,
-        spread=min(2, max(0, windows - warmup - 1)),
+        spread=spread_of(seconds, windows - warmup),
     )
     proven = evidence.proven
     fails = proven.any(-1)

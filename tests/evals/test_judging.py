@@ -208,6 +208,7 @@ def test_low_traffic_is_inconclusive_for_good_and_for_bad() -> None:
 def test_a_canary_with_another_share_than_its_weight_does_not_pass() -> None:
     windows = drawn(18, 1.0)
     assert said(windows, weight=10)["verdict"] == "pass"
+    assert said(windows, weight=0.1)["verdict"] == "pass"
     found = said(windows, weight=50)
     assert found["verdict"] == "error"
     assert "where its weight is 50%" in found["reason"]

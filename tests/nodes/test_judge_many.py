@@ -80,6 +80,21 @@ def test_errors_times_three_at_six_thousand_a_minute_are_caught_within_eleven_mi
     assert np.median(minutes) <= 11
 
 
+def test_long_windows_cost_time_and_not_the_verdict() -> None:
+    rng = np.random.default_rng(47)
+    total, base_total = (rng.poisson(5 * mean, (2_000, 12)) for mean in (600, 5400))
+    for times, least, most in ((1.0, 0.0, 0.01), (3.0, 0.95, 1.0)):
+        bad, base_bad = rng.binomial(total, 0.002 * times), rng.binomial(base_total, 0.002)
+        columns = (bad, total, base_bad, base_total)
+        found = judge_many(
+            Counted(*(one[:, None, :].astype(np.float64) for one in columns)),
+            allowed=np.array([math.nan]),
+            config=JudgeConfig(),
+            seconds=300.0,
+        )
+        assert least <= found.are(FAIL).mean() <= most
+
+
 @pytest.mark.parametrize("times", [1.0, 3.0])
 def test_where_power_lacks_nothing_passes(times: float) -> None:
     rng = np.random.default_rng(41)
@@ -109,11 +124,12 @@ def test_a_canary_three_times_as_bad_does_not_pass_behind_an_incident() -> None:
     windows=st.integers(1, 30),
     metrics=st.integers(1, 3),
     compared=st.booleans(),
+    seconds=st.sampled_from([20.0, 60.0, 120.0]),
     broken=st.sampled_from([None, -5.0, math.nan, 1e6]),
 )
 def test_the_judge_of_many_says_what_the_judge_of_one_says(
     seed: int, rpm: float, times: float, kind: str, allowed: float, windows: int, metrics: int,
-    compared: bool, broken: float | None,
+    compared: bool, seconds: float, broken: float | None,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     streams = KINDS[kind](rng, metrics, rpm, times)
@@ -129,13 +145,13 @@ def test_the_judge_of_many_says_what_the_judge_of_one_says(
         Counted(bad[None], total[None], base_bad[None], base_total[None]),
         allowed=np.full(metrics, allowed),
         config=JudgeConfig(),
-        seconds=60.0,
+        seconds=seconds,
         compared=compared,
     )
     rows = [
         MetricWindow(
-            start=START + timedelta(minutes=at),
-            seconds=60,
+            start=START + timedelta(seconds=at * seconds),
+            seconds=seconds,
             metric=f"m{metric}",
             kind="errors",
             canary=Counts(bad=float(bad[metric, at]), total=float(total[metric, at])),
@@ -158,4 +174,4 @@ def test_the_judge_of_many_says_what_the_judge_of_one_says(
     when = int(found.decided_at[0])
     assert (when < 0) == (not decided)
     if decided:
-        assert START + timedelta(minutes=when) == min(decided)
+        assert START + timedelta(seconds=when * seconds) == min(decided)
