@@ -83,7 +83,7 @@ async def open_backends(
         executing = ExecutorWriter({"kubernetes": KubernetesWriter(client)})
         reading = ExecutorReader({"kubernetes": KubernetesReader(client)})
         writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, executing)
-        writers["git_comment_pr"] = forge_writer
+        writers["git_comment_pr"] = writers["git_react"] = forge_writer
         writers["notify"] = notifier
         readers = Readers(
             reading,

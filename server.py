@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 from rich.console import Console
@@ -27,6 +28,7 @@ from graph.assembly import Graph, Nodes, assemble
 from graph.run import Engine
 from graph.serde import checkpointed_types
 from graph.worker import LEASE_SECONDS, Worker
+from nodes.answering import Answering
 from nodes.approve import Approve
 from nodes.ballots import Ballots
 from nodes.conductor import Conductor
@@ -42,12 +44,15 @@ from nodes.passage import NoProbe, Probe
 from nodes.release import Release
 from nodes.report import Report
 from nodes.rollback import Rollback
+from nodes.standing import Heads, WhoMay
+from nodes.unlocking import Unlocking
 from nodes.wait import Wait
 from nodes.watch import Watch
 from nodes.wording import Wording
 from policy.rules import ManifestRules, Rules
 from settings import Settings
 from store import embedded, migrate, roles
+from store.answers import Answers
 from store.books import Books
 from store.checkpoints import FencedSaver
 from store.database import Database
@@ -108,6 +113,7 @@ class House:
             access=access,
             metrics=self.metrics,
             standing=self.standing,
+            forge=self.toolbox.readers.forge,
         )
 
     async def worker(
@@ -166,6 +172,10 @@ async def open_house(
         metrics = Metrics()
         toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
         pictures = PictureLinks(session_key(settings.fermata_data))
+
+        async def hint(run_id: UUID) -> None:
+            await hints.enqueue(run_id)
+
         await stack.enter_async_context(policy.watched(announce))
         constraints = constraints_beside(settings.fermata_policy)
         nodes = _nodes(
@@ -178,6 +188,7 @@ async def open_house(
             base_url,
             pictures,
             constraints,
+            hint,
         )
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
@@ -270,6 +281,7 @@ def _nodes(
     base_url: str,
     pictures: PictureLinks,
     constraints: Callable[[ManifestRules], Examiner],
+    hint: Callable[[UUID], Awaitable[None]],
 ) -> Nodes:
     """Each node with exactly the ports it needs; only `execute` gets writers."""
     wording = Wording(base_url)
@@ -278,9 +290,20 @@ def _nodes(
     def the_catalogue() -> Catalogue:
         return catalogue
 
+    who = WhoMay(readers.forge, the_rules)
+    answers = Answers(books.database, hint)
+    writers = {**toolbox.writers, "lock_release": Unlocking(books.locks, books.signals)}
     return Nodes(
         conductor=Conductor(
-            the_catalogue, the_rules, readers, books.runs, books.releases, wording, clock
+            the_catalogue,
+            the_rules,
+            readers,
+            books.runs,
+            books.releases,
+            wording,
+            clock,
+            books.locks,
+            Answering(answers, books.queries, who, the_rules, wording),
         ),
         release=Release(clock),
         gate=Gate(
@@ -292,9 +315,13 @@ def _nodes(
             Ballots(
                 books.approvals,
                 books.overrides,
-                readers.forge,
+                books.refusals,
+                answers,
+                who,
+                Heads(readers.forge),
                 clock,
                 lambda: the_rules().override_seconds,
+                lambda: the_rules().override_roles,
             ),
             Happenings(books.releases, books.effects, books.verdicts),
             Manifests(readers.renderer, constraints),
@@ -303,7 +330,7 @@ def _nodes(
         ),
         approve=Approve(),
         wait=Wait(),
-        execute=Execute(toolbox.writers, books.effects, books.leases, clock),
+        execute=Execute(writers, books.effects, books.leases, clock),
         observe=Observe(
             the_catalogue,
             readers,

@@ -56,6 +56,16 @@ class Settings(BaseSettings):
     fermata_tokens: Path | None = Field(
         default=None, description="token file: hash, principal, roles"
     )
+    fermata_trusted_proxy_header: str | None = Field(
+        default=None,
+        description="header in which a proxy tells who somebody is; unset: nobody is believed",
+    )
+    fermata_trusted_proxy_roles_header: str | None = Field(
+        default=None, description="header in which it tells their roles, comma separated"
+    )
+    fermata_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="addresses or networks of that proxy; comma separated"
+    )
     fermata_data: Path = Field(default=Path(".fermata"), description="data folder")
     fermata_dry_run: bool = Field(
         default=False, description="comments and notifications are rendered but not sent"
@@ -73,10 +83,10 @@ class Settings(BaseSettings):
         description="simulated seconds per real second, when the world is simulated",
     )
 
-    @field_validator("github_webhook_secret", mode="before")
+    @field_validator("github_webhook_secret", "fermata_trusted_proxies", mode="before")
     @classmethod
     def _several(cls, value: object) -> object:
-        """Several secrets may be valid at once while one is being rotated."""
+        """Several values, as one text with commas: secrets while one is being rotated, say."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
@@ -105,14 +115,29 @@ Only hashes are kept: `printf %s "$TOKEN" | sha256sum`.
 ```yaml
 - hash: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   principal: grace
+  login: grace-h        # on the forge, where it is another name
   roles: [release-manager]
   expires: 2027-01-31
 ```
+
+The file is read again within a second of a change. One with a mistake changes nothing: the tokens
+read before it stay in force, and the log and `/readyz` say so. `login` ties a token to a person on
+the forge: nobody approves their own pull request, or votes twice, by using both.
 
 Roles: `viewer` may look, `developer` may deploy, hold and cancel, `release-manager` and `sre-lead`
 may do what `policy.yaml` lets them, `auditor` may read the audit record, `admin` may do all. A
 token travels as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`. Without the file, the first
 start on a loopback address makes one admin token and keeps it in `FERMATA_DATA/admin-token`.
+What each address asks for stands in [roles.md](roles.md).
+
+## A proxy that signs people in
+
+With `FERMATA_TRUSTED_PROXY_HEADER` (such as `X-Forwarded-User`) and `FERMATA_TRUSTED_PROXIES`, a
+request from one of those addresses is its named person's; `FERMATA_TRUSTED_PROXY_ROLES_HEADER`
+tells the roles, and without it everybody is a `viewer`. This is off by default, and dangerous:
+whoever can send that header from a listed address is whoever they like. List single addresses, have
+the proxy remove the header from what clients send, and let nobody reach Fermata's port around it.
+From any other address the header is refused, and a token in the request always comes first.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -10,13 +10,16 @@ from starlette.types import ASGIApp
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
+from domain.decision import Requirement
 from domain.service import Catalogue
+from nodes.standing import Heads, WhoMay, teams_named
 from policy.votes import judge_vote
 from settings import Settings
 from store.approvals import Approvals, Judge
 from store.books import Books
 from store.queue import Hints
 from store.roles import Standing
+from tools.ports import ForgeReader
 from tools.toolbox import Backend
 from web.audit import router_audit
 from web.auth import Gatekeeper, Sessions, create_admin_token, session_key
@@ -26,11 +29,14 @@ from web.lingering import Lingering
 from web.meta import AuditPart, Parts, router_meta
 from web.metrics import Metrics, TimedRequests
 from web.policy_file import PolicyInForce
+from web.proxy import TrustedProxy
 from web.receive import Edge
 from web.revival import Revival
+from web.roles import state_roles
 from web.sharing import PictureLinks
 from web.site import TAGS, install
 from web.tells import EventTells
+from web.token_file import TokenFile
 from web.tokens import TokenBook
 
 
@@ -44,14 +50,26 @@ class Access:
 
 
 def open_access(settings: Settings) -> Access:
-    """Tokens from FERMATA_TOKENS, or one admin token of this data folder. Raises SourceError."""
+    """Tokens from FERMATA_TOKENS, or one admin token of this data folder. Raises SourceError, also
+    for a trusted proxy that is not named properly."""
     key = session_key(settings.fermata_data)
-    sessions, pictures = Sessions(key), PictureLinks(key)
+    https = (settings.fermata_url or "").lower().startswith("https://")
+    sessions, pictures = Sessions(key, secure=https), PictureLinks(key)
+    proxy = (
+        TrustedProxy.of(
+            settings.fermata_trusted_proxy_header,
+            settings.fermata_trusted_proxies,
+            settings.fermata_trusted_proxy_roles_header or "",
+        )
+        if settings.fermata_trusted_proxy_header
+        else None
+    )
     if settings.fermata_tokens is not None:
-        return Access(Gatekeeper(TokenBook.load(settings.fermata_tokens), sessions), pictures)
+        tokens = TokenFile.open(settings.fermata_tokens)
+        return Access(Gatekeeper(tokens, sessions, proxy=proxy), pictures)
     token = create_admin_token(settings.fermata_data)
     book = TokenBook().with_token(token, "admin", ("admin",))
-    return Access(Gatekeeper(book, sessions), pictures, token)
+    return Access(Gatekeeper(book, sessions, proxy=proxy), pictures, token)
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,7 @@ def make_app(
     access: Access,
     metrics: Metrics,
     standing: Standing,
+    forge: ForgeReader,
 ) -> ASGIApp:
     """The application: intake, API, pages, health."""
 
@@ -112,13 +131,36 @@ def make_app(
             head=head.hash if head else "",
         )
 
+    who, heads = WhoMay(forge, policy.rules), Heads(forge)
+
+    async def teams_of(login: str, asked: Requirement) -> tuple[str, ...]:
+        return await who.teams_of(login, teams_named(asked))
+
+    async def head_refusal(request: ApprovalRequest) -> str | None:
+        detail = await books.queries.run_detail(request.run_id)
+        if detail is None:
+            return None
+        return await heads.refusal(request, detail.event, detail.run.goal)
+
+    def roles() -> frozenset[str]:
+        return policy.rules().roles
+
+    gatekeeper = replace(access.gatekeeper, roles=roles)
+
+    def warnings() -> tuple[str, ...]:
+        tokens = gatekeeper.tokens
+        problem = tokens.problem if isinstance(tokens, TokenFile) else ""
+        return (*policy.warnings, *((problem,) if problem else ()))
+
     edge = Edge(
         events=metrics.counted(books.events),
         hint=hints.note,
         catalogue=lambda: catalogue,
         secrets=tuple(s.get_secret_value().encode() for s in settings.github_webhook_secret),
-        tokens=access.gatekeeper.tokens,
+        tokens=gatekeeper.tokens,
+        roles=roles,
         clock=clock,
+        refuse=books.refusals.add,
         revive=Revival(books.queries).of,
     )
     desk = Desk(
@@ -140,7 +182,11 @@ def make_app(
         backends=lambda: backends,
         clock=clock,
         override_roles=lambda: policy.rules().override_roles,
-        warnings=lambda: policy.warnings,
+        warnings=warnings,
+        teams_of=teams_of,
+        head_refusal=head_refusal,
+        refusals=books.refusals.of_run,
+        latest_refusals=books.refusals.latest,
     )
     app = FastAPI(
         title="Fermata",
@@ -160,13 +206,14 @@ def make_app(
                 hints.healthy,
                 lambda: backends,
                 audit,
-                lambda: policy.warnings,
+                warnings,
             ),
             desk,
             metrics,
         )
     )
     app.include_router(router_audit(books.audit))
-    install(app, desk, access.gatekeeper)
+    install(app, desk, gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
+    state_roles(app)
     return Lingering(ShortWay(app, intake, metrics))

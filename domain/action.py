@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -90,15 +91,47 @@ class Notify(Frozen):
     """Address of a PNG that anybody with the address may see; '' for none."""
 
 
+class GitReact(Frozen):
+    """Put a reaction under somebody's comment: what was said has been read."""
+
+    kind: Literal["git_react"] = "git_react"
+    repo: str
+    comment_id: int
+    content: Literal["eyes", "+1", "confused"]
+
+
+class LockRelease(Frozen):
+    """Free the lock of a target from the run that holds it.
+
+    A holder that nobody advances loses it. One that is under way is cancelled: it takes back what
+    it has begun, and gives the lock up at its end.
+    """
+
+    kind: Literal["lock_release"] = "lock_release"
+    key: str
+    """`service/environment`."""
+    holder: UUID
+    principal: str
+    reason: str
+
+
 Action = Annotated[
-    K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck | GitCommentPr | Notify,
+    K8sDeploy
+    | K8sTraffic
+    | K8sRollback
+    | K8sRetire
+    | MetricsCheck
+    | GitCommentPr
+    | GitReact
+    | LockRelease
+    | Notify,
     Field(discriminator="kind"),
 ]
 
 READ_ONLY_KINDS = frozenset({"metrics_check"})
 """Actions that change nothing outside, so that they need no effect row."""
 
-COMMS_KINDS = frozenset({"git_comment_pr", "notify"})
+COMMS_KINDS = frozenset({"git_comment_pr", "git_react", "notify"})
 """Actions that only speak."""
 
 
@@ -112,5 +145,5 @@ def target_of(action: Action) -> Target | None:
     match action:
         case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | MetricsCheck():
             return action.target
-        case GitCommentPr() | Notify():
+        case GitCommentPr() | GitReact() | LockRelease() | Notify():
             return None

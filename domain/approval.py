@@ -36,6 +36,8 @@ class Vote(Frozen):
     teams: tuple[str, ...] = ()
     """Teams on the forge that the person was found to be a member of (`organisation/team`), of
     those that policy names; what could not be looked up is not in it."""
+    statement: str = ""
+    """Digest of what was said (`domain.statement`), as stored with the vote."""
 
     def is_owner(self, owners: tuple[str, ...]) -> bool:
         """Whether the voter is one of the people or teams that CODEOWNERS names."""
@@ -72,3 +74,11 @@ class ApprovalRequest(Frozen):
     expires_at: datetime
     state: ApprovalState
     votes: tuple[Vote, ...] = ()
+    plan_digest: str = ""
+    head: str | None = None
+    """The commit that is asked about; for a pull request not merged yet, its head when asked."""
+    base: str | None = None
+    authors: tuple[str, ...] = ()
+    """People beside `author` whose own change it is, such as who opened the pull request."""
+    asked_at: datetime | None = None
+    """When it was asked in real time; `requested_at` is in the time of the operated world."""

@@ -107,6 +107,9 @@ class CommandName(StrEnum):
     RETRY = "retry"
     CANCEL = "cancel"
     OVERRIDE = "override"
+    UNLOCK = "unlock"
+    EXPLAIN = "explain"
+    HELP = "help"
 
 
 class Command(Frozen):
@@ -128,6 +131,10 @@ class Commanded(Frozen):
     comment_id: int | None = None
     association: str = ""
     roles: tuple[str, ...] = ()
+    said_at: datetime | None = None
+    """When the comment was written, as the forge says; None where there was no comment."""
+    misread: tuple[str, ...] = ()
+    """Lines that were meant as commands and are none, each in a sentence."""
 
 
 class Alert(Frozen):

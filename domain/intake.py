@@ -20,7 +20,7 @@ class StartRun(Frozen):
 
     change_key: str
     title: str
-    goal: Literal["release", "rollback", "preview", "notify"]
+    goal: Literal["release", "rollback", "preview", "notify", "answer", "unlock"]
     author: Actor
     repo: str | None = None
     number: int | None = None

@@ -56,6 +56,8 @@ class Change(Frozen):
     ref: str | None = None
     author: Actor
     merged_by: Actor | None = None
+    opened_by: Actor | None = None
+    """Who opened the pull request, where somebody else asked for its deployment."""
     paths: tuple[str, ...] | None = None
     """Changed paths; None when they could not be determined."""
     lines: int | None = None
@@ -72,7 +74,7 @@ class Plan(Frozen):
     """
 
     change: Change
-    goal: Literal["release", "rollback", "preview", "notify", "nothing"]
+    goal: Literal["release", "rollback", "preview", "notify", "answer", "unlock", "nothing"]
     steps: tuple[Step, ...]
     planner: Literal["deterministic", "model"] = "deterministic"
     notes: tuple[str, ...] = ()

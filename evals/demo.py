@@ -291,7 +291,8 @@ def _access(settings: Settings, data: Path) -> tuple[Access, dict[str, str]]:
     """The admin of this machine (so that the command line finds its token), and two people."""
     access = open_access(settings.model_copy(update={"fermata_data": data}))
     tokens = {"grace": "demo-grace-token", "lin": "demo-lin-token"}
-    book: TokenBook = access.gatekeeper.tokens
+    book = access.gatekeeper.tokens
+    assert isinstance(book, TokenBook), "the demo has its own data folder and no token file"
     book = book.with_token(tokens["grace"], "grace", ("release-manager",))
     book = book.with_token(tokens["lin"], "lin", ("sre-lead",))
     gatekeeper = type(access.gatekeeper)(book, access.gatekeeper.sessions)

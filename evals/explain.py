@@ -210,6 +210,8 @@ def _conductor(
         cast(Releases, _KeepsNothing(at)),
         Wording(""),
         _Stopped(at),
+        cast(Any, None),
+        cast(Any, None),
     )
 
 

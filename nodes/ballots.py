@@ -2,169 +2,274 @@
 
 Votes through the API are judged where they arrive; a comment carries only a login, so its roles
 are read from the forge here, in the run, where a slow or failing forge holds nothing else up.
+Each command is judged once, when it is first read. What is refused is kept with its reason, and
+an answer is begun that tells its author.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
 from domain.event import Commanded, CommandName, Event
+from domain.refusal import Refusal, RefusalKind
+from nodes.standing import Heads, Standing, WhoMay, teams_named
 from policy.facts import Commander
 from policy.families.commands import MAY_COMMAND
-from policy.votes import judge_vote
+from policy.votes import is_bot, judge_vote
+from store.answers import Answers
 from store.approvals import Approvals
 from store.overrides import Overrides
-from store.records import Lease, RunFacts, SignalRow
-from tools.ports import ForgeReader
+from store.records import Lease, RunFacts, RunRow, SignalRow
+from store.refusals import Refusals
 
 STEERING_KINDS = (CommandName.HOLD, CommandName.RESUME, CommandName.CANCEL)
-ASSOCIATION_ROLES = {
-    "OWNER": ("admin", "release-manager", "developer"),
-    "MEMBER": ("developer",),
-    "COLLABORATOR": ("developer",),
-}
-"""What a signed payload's author_association gives when the forge cannot be asked."""
+JUDGED = frozenset(
+    one.value
+    for one in (*STEERING_KINDS, CommandName.APPROVE, CommandName.REJECT, CommandName.OVERRIDE)
+)
+VOTES = (CommandName.APPROVE.value, CommandName.REJECT.value)
+SLACK = timedelta(seconds=1)
+"""The forge tells whole seconds: a comment of the same second may be the younger one."""
 
 
 @dataclass(frozen=True)
 class Ballots:
-    """Counts the votes that came as comments since the gate last looked."""
+    """Judges the commands that came since the gate last looked, and writes down what they are."""
 
     approvals: Approvals
     overrides: Overrides
-    forge: ForgeReader
+    refusals: Refusals
+    answers: Answers
+    who: WhoMay
+    heads: Heads
     clock: Clock
     override_seconds: Callable[[], float]
     """How long an override lasts, as policy says."""
+    override_roles: Callable[[], tuple[str, ...]]
 
     async def count(self, lease: Lease, known: RunFacts, after: int) -> bool:
-        """Cast every new comment vote; True when any was cast (facts have to be read again)."""
-        cast = False
+        """Judge every new command; True when facts have to be read again."""
+        changed = False
+        heard: set[tuple[object, ...]] = set()
+        spoken_to: dict[UUID, SignalRow] = {}
         for signal in known.signals:
-            if signal.seq > after and signal.kind == CommandName.OVERRIDE.value:
-                cast = await self._override(known, signal) or cast
+            said = (signal.event_id, signal.kind, str(signal.payload.get("args")))
+            # one comment may reach a run twice: by the pull request, and by the run it names
+            twice = signal.event_id is not None and said in heard
+            heard.add(said)
+            if signal.seq <= after or twice or signal.kind not in JUDGED:
                 continue
-            if signal.seq <= after or signal.kind not in (
-                CommandName.APPROVE.value,
-                CommandName.REJECT.value,
-            ):
+            if signal.payload.get("authorised") is True:
                 continue
-            request = _pending(known, signal)
-            if request is None:
-                continue
-            vote = await self._vote(signal)
-            await self.approvals.vote(
-                request.id, vote, request.digest, partial(self._judge, signal=signal)
+            if signal.kind in VOTES:
+                judged = await self._ballot(lease, known, signal)
+            elif signal.kind == CommandName.OVERRIDE.value:
+                judged = await self._override(known, signal)
+            else:
+                judged = await self._steer(signal)
+            changed = changed or judged
+            if judged and signal.event_id is not None and signal.payload.get("comment_id"):
+                spoken_to[signal.event_id] = signal
+        for event_id, signal in spoken_to.items():
+            await self.answers.begin(event_id, signal)
+        return changed
+
+    def steering(self, known: RunFacts) -> tuple[SignalRow, ...]:
+        """The hold, resume and cancel signals that were not refused when they were read."""
+        return tuple(
+            signal
+            for signal in known.signals
+            if signal.kind in STEERING_KINDS and signal.seq not in known.refused
+        )
+
+    async def commander(self, event: Event, known: RunFacts) -> Commander | None:
+        """Who gave the command that began the run, with roles; None when something else did."""
+        body = event.body
+        # what began the change anew came after the event that it is planned from
+        again = next((one for one in known.signals if _began(one, known.run)), None)
+        if again is not None:
+            standing = await self.who.of(again.payload)
+        elif isinstance(body, Commanded):
+            standing = await self.who.of(
+                {
+                    "author": body.author.login,
+                    "association": body.association,
+                    "roles": body.roles,
+                    "repo": body.repo,
+                }
             )
-            cast = True
-        return cast
+        else:
+            return None
+        unknown = standing.unknown and not standing.has_any(MAY_COMMAND)
+        return Commander(login=standing.login, roles=None if unknown else standing.roles)
+
+    # --- votes -----------------------------------------------------------------------------------
+
+    async def _ballot(self, lease: Lease, known: RunFacts, signal: SignalRow) -> bool:
+        """Cast a vote that came as a command, or keep why there is nothing to vote on."""
+        request, word = _meant(known, signal)
+        if word is not None and await self.answers.names_another(known.run, word):
+            return False
+        if request is None:
+            await self._refuse(signal, "nothing_asked", _nothing_asked(known))
+            return True
+        standing = await self.who.of(signal.payload, teams_named(request.requirement))
+        head = await self.heads.refusal(request, lease.event, known.run.goal)
+        await self.approvals.vote(
+            request.id,
+            _vote(signal, standing, self.clock),
+            word or request.digest,
+            partial(self._judge, signal=signal, standing=standing, head=head),
+            key=f"{signal.run_id}:{signal.seq}",
+            event_id=signal.event_id,
+        )
+        return True
+
+    def _judge(
+        self,
+        request: ApprovalRequest,
+        vote: Vote,
+        digest: str,
+        *,
+        signal: SignalRow,
+        standing: Standing,
+        head: str | None,
+    ) -> str | None:
+        if self._is_older(request, signal):
+            return "The comment is older than the question it would answer."
+        if signal.payload.get("is_bot"):
+            return f"{vote.principal} is a bot; only people may vote."
+        refused = judge_vote(request, vote, digest, vote.at)
+        owned = bool(request.requirement.owners)
+        if standing.unknown and (refused is not None or owned):
+            # what is not known may be all that is missing; a vote is counted once, so not on half
+            needed = request.requirement
+            roles = (*vote.roles, *needed.roles, *needed.escalate_roles)
+            able = vote.model_copy(update={"roles": roles, "teams": teams_named(needed)})
+            if judge_vote(request, able, digest, vote.at) is None:
+                return f"{standing.unknown} Nothing was counted; say it again when it answers."
+        return refused or head
+
+    def _is_older(self, request: ApprovalRequest, signal: SignalRow) -> bool:
+        return request.asked_at is not None and _said_before(signal, request.asked_at)
+
+    # --- overrides and steering ------------------------------------------------------------------
 
     async def _override(self, known: RunFacts, signal: SignalRow) -> bool:
-        """Write an override that came as a comment down; policy judges role and reason.
-
-        One that came through the API was written down where it arrived.
-        """
-        if signal.payload.get("authorised") is True:
-            return False
+        """Write an override that came as a comment down; policy judges role and reason."""
+        standing = await self.who.of(signal.payload)
+        roles = self.override_roles()
+        if standing.unknown and not standing.has_any(roles):
+            await self._refuse(signal, "unknown", f"{standing.unknown} Nothing was overridden.")
+            return True
+        if _said_before(signal, known.run.created_at):
+            await self._refuse(signal, "older", "The comment is older than the run.")
+            return True
+        if not standing.has_any(roles):
+            reason = f"{standing.login} may not override: it takes {' or '.join(roles)}."
+            await self._refuse(signal, "role", reason)
         now = self.clock.now()
         await self.overrides.add(
             known.run.id,
-            str(signal.payload.get("author") or ""),
-            await self.roles(signal.payload),
+            standing.login,
+            standing.roles,
             str(signal.payload.get("reason") or ""),
             now,
             now + timedelta(seconds=self.override_seconds()),
         )
         return True
 
-    async def steering(self, signals: tuple[SignalRow, ...]) -> tuple[SignalRow, ...]:
-        """The hold, resume and cancel signals of people who may give them."""
-        return tuple(
-            [
-                signal
-                for signal in signals
-                if signal.kind in STEERING_KINDS and await self._may_steer(signal)
-            ]
-        )
+    async def _steer(self, signal: SignalRow) -> bool:
+        """Judge a hold, resume or cancel, once; the refusal's row keeps what came out."""
+        standing = await self.who.of(signal.payload)
+        if signal.payload.get("is_bot") or is_bot(standing.login):
+            await self._refuse(signal, "bot", f"{standing.login} is a bot.")
+        elif not standing.has_any(MAY_COMMAND):
+            kind: RefusalKind = "unknown" if standing.unknown else "role"
+            needed = " or ".join(MAY_COMMAND)
+            reason = f"{standing.login} may not {signal.kind} runs: it takes {needed}."
+            await self._refuse(signal, kind, standing.unknown or reason)
+        return True
 
-    async def _may_steer(self, signal: SignalRow) -> bool:
-        if signal.payload.get("authorised") is True:
-            return True
-        return bool(set(await self.roles(signal.payload)) & set(MAY_COMMAND))
-
-    async def commander(self, event: Event) -> Commander | None:
-        """Who gave the command an event is about, with roles; None for other events."""
-        body = event.body
-        if not isinstance(body, Commanded):
-            return None
-        roles = await self.roles(
-            {
-                "author": body.author.login,
-                "association": body.association,
-                "roles": body.roles,
-                "repo": body.repo,
-            }
-        )
-        return Commander(login=body.author.login, roles=roles)
-
-    def _judge(
-        self, request: ApprovalRequest, vote: Vote, digest: str, *, signal: SignalRow
-    ) -> str | None:
-        if signal.at < request.requested_at and self.clock.speed == 1.0:
-            return "the comment is older than the question it would answer"
-        if signal.payload.get("is_bot"):
-            return f"{vote.principal} is a bot"
-        return judge_vote(request, vote, digest, vote.at)
-
-    async def _vote(self, signal: SignalRow) -> Vote:
+    async def _refuse(self, signal: SignalRow, kind: RefusalKind, reason: str) -> None:
         payload = signal.payload
-        login = str(payload.get("author") or "")
-        args = [str(arg) for arg in payload.get("args") or ()]
-        return Vote(
-            principal=login,
-            roles=await self.roles(payload),
-            decision="approve" if signal.kind == CommandName.APPROVE.value else "reject",
-            comment=" ".join(args),
-            via="comment",
-            at=self.clock.now(),
+        await self.refusals.add(
+            Refusal(
+                kind=kind,
+                command=signal.kind,
+                principal=str(payload.get("author") or ""),
+                reason=reason,
+                via="comment" if payload.get("comment_id") else "api",
+                at=signal.at,
+                event_id=signal.event_id,
+                run_id=signal.run_id,
+                signal_seq=signal.seq,
+                repo=payload.get("repo"),
+                number=payload.get("number"),
+                comment_id=payload.get("comment_id"),
+            )
         )
 
-    async def roles(self, payload: Mapping[str, Any]) -> tuple[str, ...]:
-        """Roles behind a command: the token's where one was used, the forge's word on a commenter,
-        else what GitHub signed into the payload."""
-        given = tuple(str(role) for role in payload.get("roles") or ())
-        if given:
-            return given
-        repo, login = payload.get("repo"), str(payload.get("author") or "")
-        if isinstance(repo, str) and repo and login:
-            told = await self.forge.roles_of(repo, login)
-            if told is not None:
-                return told
-        return ASSOCIATION_ROLES.get(str(payload.get("association") or "").upper(), ())
+
+def _vote(signal: SignalRow, standing: Standing, clock: Clock) -> Vote:
+    args = [str(arg) for arg in signal.payload.get("args") or ()]
+    return Vote(
+        principal=standing.login,
+        roles=standing.roles,
+        teams=standing.teams,
+        decision="approve" if signal.kind == CommandName.APPROVE.value else "reject",
+        comment=" ".join(args),
+        via="comment" if signal.payload.get("comment_id") else "api",
+        at=clock.now(),
+    )
 
 
-def _pending(known: RunFacts, signal: SignalRow) -> ApprovalRequest | None:
-    """The request a comment answers: the pending one; a digest named in it has to be its prefix."""
-    pending = [one for one in known.approvals if one.state is ApprovalState.PENDING]
-    named = [str(arg).lower() for arg in signal.payload.get("args") or () if _is_hex(str(arg))]
-    for request in pending:
-        if not named or any(
-            request.digest.startswith(one) or _is_run(request.run_id, one) for one in named
-        ):
-            return request
-    return None
+def _began(signal: SignalRow, run: RunRow) -> bool:
+    """Whether this is the `/retry` in a comment that the run was begun anew for."""
+    again = signal.kind == CommandName.RETRY.value and signal.event_id == run.event_id
+    return again and bool(signal.payload.get("comment_id"))
+
+
+def _said_before(signal: SignalRow, moment: datetime) -> bool:
+    """Whether a command is older than something: by the comment's own time where there is one,
+    else by when it came in."""
+    said = signal.payload.get("said_at")
+    if isinstance(said, str):
+        return datetime.fromisoformat(said) + SLACK <= moment
+    return signal.at < moment
+
+
+def _meant(known: RunFacts, signal: SignalRow) -> tuple[ApprovalRequest | None, str | None]:
+    """The request a command answers, and the word that names something else than it, if any.
+
+    Without a name it is the pending one, or else the latest, so that the refusal stands where
+    people look. A name has to be the beginning of the request's digest or of the run's id.
+    """
+    args = signal.payload.get("args") or ()
+    word = str(args[0]).lower() if args and _is_hex(str(args[0])) else None
+    newest = sorted(known.approvals, key=lambda one: one.requested_at, reverse=True)
+    pending = [one for one in newest if one.state is ApprovalState.PENDING]
+    for request in (*pending, *newest):
+        if word is None or request.digest.startswith(word) or _is_run(request.run_id, word):
+            return request, None
+    if word is not None and _is_run(known.run.id, word):
+        return None, None
+    return next(iter((*pending, *newest)), None), word
+
+
+def _nothing_asked(known: RunFacts) -> str:
+    return f"Run {str(known.run.id)[:8]} asks nothing that could be answered."
 
 
 def _is_hex(word: str) -> bool:
-    return 7 <= len(word) <= 64 and all(c in "0123456789abcdef-" for c in word.lower())
+    return 6 <= len(word) <= 64 and all(c in "0123456789abcdef-" for c in word.lower())
 
 
 def _is_run(run_id: UUID, word: str) -> bool:
-    return str(run_id).startswith(word)
+    return run_id.hex.startswith(word.replace("-", ""))

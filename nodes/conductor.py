@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from domain.action import GitCommentPr, Notify
+from domain.action import GitCommentPr, LockRelease, Notify
 from domain.clock import Clock
 from domain.errors import Permanent
 from domain.event import (
@@ -23,6 +23,7 @@ from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
+from nodes.answering import Answering
 from nodes.foresight import Foreseen, foresee
 from nodes.inquiry import Found, Inquiry
 from nodes.passage import PassageRuntime
@@ -37,6 +38,7 @@ from nodes.planning import (
 )
 from nodes.wording import Wording
 from policy.rules import Rules
+from store.locks import Locks
 from store.records import Lease
 from store.releases import Releases
 from store.runs import Runs
@@ -54,6 +56,8 @@ class Conductor:
     releases: Releases
     wording: Wording
     clock: Clock
+    locks: Locks
+    answering: Answering
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
         if state["plan"] is None:
@@ -62,6 +66,8 @@ class Conductor:
 
     async def _plan(self, state: State, runtime: PassageRuntime) -> Update:
         lease = runtime.context.lease
+        if state["goal"] == "answer":
+            return await self._answer(state, lease)
         change = await self._change(state["event"], state["goal"])
         try:
             plan, baselines = await self._plan_for(state, change)
@@ -77,6 +83,24 @@ class Conductor:
             update["outcome"] = Outcome(state=ending, reason=reason)
         elif plan.steps[0].agent == "conductor":
             update["proposal"] = self._proposal(plan.steps[0], {**state, **update})
+        return update
+
+    async def _answer(self, state: State, lease: Lease) -> Update:
+        """A comment's answer touches nothing that a change could be planned from."""
+        event, run = state["event"], await self.runs.get(lease.run_id)
+        change = Change(
+            key=run.change_key if run is not None else f"answer:{event.id}",
+            title=run.title if run is not None else "Answer",
+            repo=run.repo if run is not None else None,
+            author=Actor(login=run.author if run is not None else "unknown"),
+        )
+        plan = await self.answering.plan(change, event, run)
+        await self.runs.save_plan(lease, plan)
+        update = Update(plan=plan, steps=plan.steps, cursor=0, mode="forward", baselines=())
+        if plan.steps:
+            update["proposal"] = Proposal(step=plan.steps[0])
+        else:
+            update["outcome"] = Outcome(state=RunState.FAILED, reason=" ".join(plan.notes))
         return update
 
     async def _no_plan(
@@ -189,9 +213,10 @@ class Conductor:
                 sha = command.args[2]
             elif body.repo is not None and body.number is not None:
                 sha = await self.readers.forge.head_sha(body.repo, body.number)
-        paths = None
+        paths, opener = None, None
         if body.repo is not None and body.number is not None:
             paths = await self.readers.forge.changed_paths(body.repo, body.number)
+            opener = await self.readers.forge.opener(body.repo, body.number)
         name = f"/{command.name.value} {' '.join(command.args)}" if command else "command"
         return Change(
             key=f"command:{event.id}",
@@ -200,6 +225,7 @@ class Conductor:
             number=body.number,
             sha=sha,
             author=body.author,
+            opened_by=Actor(login=opener) if opener else None,
             paths=paths,
             url=f"https://github.com/{repo}/pull/{body.number}" if body.number else "",
         )
@@ -210,6 +236,9 @@ class Conductor:
             case "rollback":
                 assert isinstance(body, Commanded)
                 return await self._rollback_plan(change, body)
+            case "unlock":
+                assert isinstance(body, Commanded)
+                return await self._unlock_plan(change, body)
             case "notify":
                 return self._alert_plan(change, state["event"]), ()
             case "preview":
@@ -324,6 +353,36 @@ class Conductor:
         )
         return Plan(change=change, goal="rollback", steps=steps), baselines
 
+    async def _unlock_plan(
+        self, change: Change, body: Commanded
+    ) -> tuple[Plan, tuple[Baseline, ...]]:
+        command = _deploying(body)
+        service = self._service(command)
+        environment = service.environment(command.args[1]) if service and command else None
+        if command is None or service is None or environment is None:
+            return _nothing(change, "There is no such service or environment in services.yaml.")
+        # numbered runs are told the pull request's commands, and this one is none of its runs
+        change = change.model_copy(update={"number": None})
+        key = Target.of(service, environment).key
+        held = await self.locks.holder(key)
+        if held is None:
+            return _nothing(change, f"Nobody holds the lock of {key}.")
+        action = LockRelease(
+            key=key,
+            holder=held.run_id,
+            principal=body.author.login,
+            reason=" ".join(command.args[2:])[:500],
+        )
+        step = Step(
+            id=f"{key}.unlock",
+            title=f"Free {key} from {held.title} (run {str(held.run_id)[:8]})",
+            agent="conductor",
+            stage=key,
+            scope=key,
+            action=action,
+        )
+        return Plan(change=change, goal="unlock", steps=(step,)), ()
+
     def _alert_plan(self, change: Change, event: Event) -> Plan:
         body = event.body
         assert isinstance(body, AlertGroup)
@@ -347,7 +406,7 @@ class Conductor:
 
 
 def _deploying(body: Commanded) -> Command | None:
-    wanted = (CommandName.DEPLOY, CommandName.ROLLBACK)
+    wanted = (CommandName.DEPLOY, CommandName.ROLLBACK, CommandName.UNLOCK)
     return next((c for c in body.commands if c.name in wanted), None)
 
 

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from domain.action import K8sTraffic, MetricsCheck, action_digest, target_of
+from domain.action import K8sTraffic, LockRelease, MetricsCheck, action_digest, target_of
 from domain.approval import ApprovalRequest, ApprovalState
 from domain.clock import Clock
 from domain.decision import Decision, Outcome
 from domain.digest import digest_of
-from domain.event import Actor, Commanded, CommandName
+from domain.event import Actor, CommandName
 from domain.plan import Plan
 from domain.state import Proposal, Ruling, State, Update, target_in_flight
 from nodes.ballots import Ballots
@@ -57,13 +57,14 @@ class Gate:
         now = self.clock.now()
         known = await self._without_expired(passage, known, now)
         rules = self.rules()
-        commander = await self.ballots.commander(state["event"])
-        steering = await self.ballots.steering(known.signals)
+        commander = await self.ballots.commander(state["event"], known)
+        steering = self.ballots.steering(known)
         found = await self._found(state, proposal, rules)
         rules = found.rules
         facts = _facts(state, proposal, known, steering, commander).model_copy(
             update={
                 "head_moved": await self._head_moved(state),
+                "lock_alive": await self._lock_alive(proposal),
                 "history": await self.happenings.history(proposal.step.action),
                 "alerts": await self._alerts(state, known),
                 **await self.manifests.facts(rules.manifests, proposal.step.action),
@@ -111,14 +112,21 @@ class Gate:
 
         None: it could not be read. Releases of merged commits have no head to move.
         """
-        plan, body = state["plan"], state["event"].body
-        if plan is None or not isinstance(body, Commanded) or body.number is None:
+        plan = state["plan"]
+        if plan is None:
             return False
-        named = any(len(one.args) > 2 for one in body.commands)
-        if body.repo is None or named or plan.goal != "release":
+        concerned, head = await self.ballots.heads.now(state["event"], plan.goal)
+        if not concerned:
             return False
-        head = await self.ballots.forge.head_sha(body.repo, body.number)
         return None if head is None else head != plan.change.sha
+
+    async def _lock_alive(self, proposal: Proposal) -> bool | None:
+        """For a step that frees a lock: whether the run it is about holds it and is under way."""
+        action = proposal.step.action
+        if not isinstance(action, LockRelease):
+            return None
+        holder = await self.locks.holder(action.key)
+        return holder.alive if holder is not None and holder.run_id == action.holder else None
 
     async def _lock(
         self, passage: Passage, proposal: Proposal, state: State, known: RunFacts
@@ -324,6 +332,10 @@ def _ask(
         requested_at=now,
         expires_at=now + timedelta(seconds=decision.requirement.expires_seconds),
         state=ApprovalState.PENDING,
+        plan_digest=plan.digest,
+        head=plan.change.sha,
+        base=plan.change.base_sha,
+        authors=tuple(one.login for one in (plan.change.opened_by,) if one is not None),
     )
 
 

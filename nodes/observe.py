@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from domain.action import (
     GitCommentPr,
+    GitReact,
     K8sDeploy,
     K8sRetire,
     K8sRollback,
     K8sTraffic,
+    LockRelease,
     MetricsCheck,
     Notify,
 )
@@ -56,7 +58,7 @@ class Observe:
         if attempt.state is not EffectState.APPLIED:
             return self._after_failure(state, attempt, progress)
         match step.action:
-            case GitCommentPr() | Notify():
+            case GitCommentPr() | GitReact() | LockRelease() | Notify():
                 return _next(state, Finding(kind="done", reason=_summary(attempt)))
             case MetricsCheck():
                 return await self._check(state, runtime, step.action, progress)

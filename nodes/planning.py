@@ -8,6 +8,7 @@ from typing import Literal
 
 from domain.action import (
     GitCommentPr,
+    GitReact,
     K8sDeploy,
     K8sRetire,
     K8sRollback,
@@ -259,11 +260,18 @@ def notify_step(
     )
 
 
-def words_step(id: str, notice: Notify) -> Step:
-    """The step that says a notification as it is."""
+def words_step(id: str, notice: Notify | GitCommentPr | GitReact) -> Step:
+    """The step that says something as it is."""
+    match notice:
+        case Notify():
+            title = f"Notify: {notice.title}"
+        case GitCommentPr():
+            title = f"Reply on #{notice.number}"
+        case GitReact():
+            title = "Show that the comment was read"
     return Step(
         id=id,
-        title="Notify: " + notice.title,
+        title=title,
         agent="conductor",
         stage="words",
         scope=WORDS,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from domain.action import Notify
+from domain.action import GitCommentPr, Notify
 from domain.decision import Outcome as Ruled
+from domain.event import Commanded
 from domain.plan import Step
 from domain.run import RunState
 from domain.service import Catalogue, Service
@@ -23,6 +24,8 @@ ENDINGS = {
     "run.cancelled": RunState.CANCELLED,
     "run.superseded": RunState.SUPERSEDED,
 }
+SPEAKING = ("preview", "notify", "answer")
+"""Goals of runs whose plan says all there is to say."""
 SEVERITY: dict[RunState, Literal["info", "warning", "critical"]] = {
     RunState.SUCCEEDED: "info",
     RunState.SUPERSEDED: "info",
@@ -85,9 +88,11 @@ class Report:
 
     def _closing_steps(self, state: State, after: Aftermath | None) -> tuple[Step, ...]:
         plan, outcome = state["plan"], state["outcome"]
-        if plan is None or outcome is None or plan.goal in ("preview", "notify"):
+        if plan is None or outcome is None or plan.goal in SPEAKING:
             return ()
         steps: list[Step] = []
+        if plan.goal == "unlock":
+            steps += self._unlocked(state, outcome)
         if plan.change.number is not None and plan.change.repo is not None:
             body = self.wording.ending(state, after)
             steps.append(comment_step(plan.change, "report.comment", "Say how it ended", body))
@@ -107,6 +112,20 @@ class Report:
             )
             steps.append(words_step("report.notify", notice))
         return tuple(steps)
+
+    def _unlocked(self, state: State, outcome: Outcome) -> Iterator[Step]:
+        """Tell whoever asked for a lock to be freed what became of it."""
+        body = state["event"].body
+        if not isinstance(body, Commanded) or body.comment_id is None:
+            return
+        if body.repo is not None and body.number is not None:
+            reply = GitCommentPr(
+                repo=body.repo,
+                number=body.number,
+                marker=f"outcome:{body.comment_id}",
+                body=self.wording.unlocked(outcome),
+            )
+            yield words_step("report.reply", reply)
 
     def _service(self, name: str) -> Service | None:
         return self.catalogue().service(name)
@@ -138,7 +157,7 @@ def _outcome(state: State) -> Outcome:
     if state["outcome"] is not None:
         return state["outcome"]
     plan = state["plan"]
-    if plan is not None and plan.goal in ("preview", "notify") and finding is not None:
+    if plan is not None and plan.goal in (*SPEAKING, "unlock") and finding is not None:
         return Outcome(state=RunState.SUCCEEDED, reason=finding.reason)
     targets = list(dict.fromkeys(t.key for t in state["touched"]))
     return Outcome(

@@ -10,7 +10,7 @@ from domain.action import MetricsCheck
 from domain.event import AlertGroup
 from domain.plan import Change, Plan, Step
 from domain.run import RunState
-from domain.state import State
+from domain.state import Outcome, State
 from nodes.aftermath import Aftermath, facts, standing
 from nodes.foresight import Foreseen
 
@@ -145,6 +145,15 @@ class Wording:
             where = alert.labels.get("service") or alert.labels.get("instance") or ""
             lines.append(" ".join(f"[{alert.status}] {alert.name} {where}: {text}".split()))
         return "\n".join(lines)
+
+    def unlocked(self, outcome: Outcome) -> str:
+        """What became of an `/unlock`."""
+        lines = [plain(outcome.reason, 1500), *self.answer_footer()]
+        return "\n".join(lines)
+
+    def answer_footer(self) -> list[str]:
+        """Under every answer to a comment."""
+        return self._footer(None)
 
     def _steps(self, plan: Plan, cursor: int) -> list[str]:
         lines: list[str] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
+from domain.action import LockRelease
 from domain.decision import Decision, MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
@@ -31,6 +32,7 @@ from policy.families import (
     security,
     slo,
     supply,
+    unlocking,
     waits,
     windows,
 )
@@ -105,6 +107,9 @@ def _findings(case: Case) -> Iterator[Finding]:
         yield allow("comms.allowed", "The step only speaks.")
         return
     yield _risk(case)
+    if isinstance(facts.step.action, LockRelease):
+        yield from unlocking.findings(case)
+        return
     if case.only_looks:
         yield from _looking(case)
     elif facts.goal == "rollback" and case.leads_back:

@@ -86,7 +86,7 @@ class Facts(Frozen):
 
     step: Step
     change: Change
-    goal: Literal["release", "rollback", "preview", "notify", "nothing"]
+    goal: Literal["release", "rollback", "preview", "notify", "answer", "unlock", "nothing"]
     environment: str | None
     """Environment of the step's target; None for steps that only speak."""
     service: str | None
@@ -108,6 +108,8 @@ class Facts(Frozen):
     not_before_reason: str = ""
     lock_holder: str | None = None
     """Who holds the target's lock, when it is not this run."""
+    lock_alive: bool | None = None
+    """For a step that frees a lock: whether its holder is under way; None: nobody holds it."""
     held_by: Actor | None = None
     cancelled_by: Actor | None = None
     superseded_by: str | None = None

@@ -32,6 +32,11 @@ def _fold(names: tuple[str, ...]) -> set[str]:
     return {one.casefold() for one in names}
 
 
+def who_may(requirement: Requirement) -> tuple[str, ...]:
+    """Roles, teams and code owners that may answer from the start, in words; empty: any role."""
+    return _who_may(requirement, requirement.roles)
+
+
 def _who_may(requirement: Requirement, roles: tuple[str, ...]) -> tuple[str, ...]:
     teams = tuple(f"team {one}" for one in requirement.teams)
     return (*roles, *teams, *(("code owners",) if requirement.owners else ()))
@@ -55,7 +60,7 @@ def judge_vote(request: ApprovalRequest, vote: Vote, digest: str, now: datetime)
         )
     if any(same_person(one.principal, vote.principal) for one in request.votes):
         return f"{vote.principal} has already voted on this request."
-    return voter_refusal(request, request.requirement, vote, (request.author,))
+    return voter_refusal(request, request.requirement, vote, (request.author, *request.authors))
 
 
 def voter_refusal(

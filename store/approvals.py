@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
+from domain.statement import Statement
 from store import signals
-from store.database import CONFLICTS, Connection, Database, again, text
+from store.database import CONFLICTS, Connection, Database, again, jsonb, text
 from store.leases import hold
 from store.records import Lease
 
@@ -23,7 +24,8 @@ WHERE (%(state)s::text IS NULL OR a.state = %(state)s) ORDER BY a.seq DESC LIMIT
 OF_RUN = "SELECT fermata_doc(a) FROM approvals a WHERE a.run_id = %(run)s ORDER BY a.seq"
 REFUSALS = """
 SELECT json_build_object('principal', v.principal, 'roles', v.roles, 'decision', v.decision,
-                         'comment', v.comment, 'via', v.via, 'at', v.at), v.refused
+                         'comment', v.comment, 'via', v.via, 'at', v.at, 'teams', v.teams,
+                         'statement', coalesce(v.statement_digest, '')), v.refused
 FROM votes v WHERE v.approval_id = %(id)s AND v.refused IS NOT NULL ORDER BY v.id
 """
 LOCK_RUN = """
@@ -31,9 +33,12 @@ SELECT id FROM runs WHERE id = (SELECT run_id FROM approvals WHERE id = %(id)s)
 FOR NO KEY UPDATE
 """
 ADD_VOTE = """
-INSERT INTO votes (approval_id, principal, roles, decision, comment, via, at, refused)
-VALUES (%(id)s, %(principal)s, %(roles)s, %(decision)s, %(comment)s, %(via)s, %(at)s, %(refused)s)
+INSERT INTO votes (approval_id, principal, roles, teams, decision, comment, via, at, refused,
+                   digest, statement, statement_digest, event_id, signal_key)
+VALUES (%(id)s, %(principal)s, %(roles)s, %(teams)s, %(decision)s, %(comment)s, %(via)s, %(at)s,
+        %(refused)s, %(digest)s, %(statement)s, %(statement_digest)s, %(event)s, %(key)s)
 """
+CAST = "SELECT refused FROM votes WHERE signal_key = %(key)s"
 SETTLE = """
 UPDATE approvals SET state = %(state)s, settled_at = clock_timestamp()
 WHERE id = %(id)s AND state = 'pending'
@@ -72,9 +77,19 @@ class Approvals:
         return tuple((Vote.model_validate(vote), str(reason)) for vote, reason in found)
 
     async def vote(
-        self, approval_id: UUID, vote: Vote, digest: str, judge: Judge
+        self,
+        approval_id: UUID,
+        vote: Vote,
+        digest: str,
+        judge: Judge,
+        *,
+        key: str | None = None,
+        event_id: UUID | None = None,
     ) -> tuple[ApprovalRequest, str | None]:
         """Cast a vote; the request as it is now, and the reason if the vote was refused.
+
+        A refused vote is kept as well, with the reason. `key` names the signal that brought the
+        vote: the same one counts once, however often a node that crashed comes back to it.
 
         `judge` decides on the vote alone; the request is approved when as many different people
         as it requires have approved, and rejected by any one rejection. Either wakes the run.
@@ -83,7 +98,8 @@ class Approvals:
         async for attempt in again(*CONFLICTS):
             with attempt:
                 async with self.db.transaction() as conn:
-                    return await _vote(conn, approval_id, vote, digest, judge)
+                    cast = _Cast(approval_id, vote, digest, judge, key, event_id)
+                    return await _vote(conn, cast)
         raise AssertionError("unreachable")
 
     async def expire(self, lease: Lease, approval_id: UUID) -> bool:
@@ -105,38 +121,60 @@ class Approvals:
                 raise ValueError(f"approval {approval_id} was not given to run {lease.run_id}")
 
 
-async def _vote(
-    conn: Connection, approval_id: UUID, vote: Vote, digest: str, judge: Judge
-) -> tuple[ApprovalRequest, str | None]:
+@dataclass(frozen=True)
+class _Cast:
+    """A vote on its way into the ballot box."""
+
+    approval_id: UUID
+    vote: Vote
+    digest: str
+    judge: Judge
+    key: str | None
+    event_id: UUID | None
+
+
+async def _vote(conn: Connection, cast: _Cast) -> tuple[ApprovalRequest, str | None]:
     # The run's row first, as everywhere; it also makes votes on one run wait for each other.
-    await conn.execute(LOCK_RUN, {"id": approval_id})
-    before = await _read(conn, approval_id)
-    refused = judge(before, vote, digest)
+    await conn.execute(LOCK_RUN, {"id": cast.approval_id})
+    before = await _read(conn, cast.approval_id)
+    if cast.key is not None:
+        row = await (await conn.execute(CAST, {"key": cast.key})).fetchone()
+        if row is not None:
+            return before, row[0]
+    vote = cast.vote
+    refused = cast.judge(before, vote, cast.digest)
     if refused is None and before.state is not ApprovalState.PENDING:
         refused = f"the request is no longer pending, it is {before.state.value}"
     if refused is None and vote.decision not in ("approve", "reject"):
         refused = "a vote is either approve or reject"
+    statement = Statement.of(before, vote)
     await conn.execute(
         ADD_VOTE,
         {
-            "id": approval_id,
+            "id": cast.approval_id,
             "principal": text(vote.principal),
             "roles": list(vote.roles),
+            "teams": list(vote.teams),
             "decision": "approve" if vote.decision == "approve" else "reject",
             "comment": text(vote.comment),
             "via": vote.via,
             "at": vote.at,
             "refused": refused,
+            "digest": text(cast.digest),
+            "statement": jsonb(statement),
+            "statement_digest": statement.digest,
+            "event": cast.event_id,
+            "key": cast.key,
         },
     )
     if refused is not None:
         return before, refused
-    after = await _read(conn, approval_id)
+    after = await _read(conn, cast.approval_id)
     settled = _settled(after)
     if settled is not None:
-        await conn.execute(SETTLE, {"id": approval_id, "state": settled.value})
+        await conn.execute(SETTLE, {"id": cast.approval_id, "state": settled.value})
     payload = {
-        "approval_id": str(approval_id),
+        "approval_id": str(cast.approval_id),
         "principal": vote.principal,
         "decision": vote.decision,
         "state": (settled or after.state).value,

@@ -14,6 +14,7 @@ from store.leases import Leases
 from store.locks import Locks
 from store.overrides import Overrides
 from store.queries import Queries
+from store.refusals import Refusals
 from store.releases import Releases
 from store.runs import Runs
 from store.signals import Signals
@@ -36,6 +37,7 @@ class Books:
     locks: Locks
     releases: Releases
     overrides: Overrides
+    refusals: Refusals
     queries: Queries
     audit: AuditLog
 
@@ -55,6 +57,7 @@ class Books:
             locks=Locks(database),
             releases=Releases(database),
             overrides=Overrides(database),
+            refusals=Refusals(database),
             queries=Queries(database),
             audit=AuditLog(database),
         )

@@ -28,9 +28,11 @@ WHERE run_id = %(run)s AND state = 'pending' AND digest <> %(digest)s
 """
 ASK = """
 INSERT INTO approvals (id, run_id, step_id, scope, digest, policy_digest, environment, risk,
-                       question, author, requirement, requested_at, expires_at)
+                       question, author, requirement, requested_at, expires_at, plan_digest,
+                       head, base, authors)
 VALUES (%(id)s, %(run)s, %(step)s, %(scope)s, %(digest)s, %(policy)s, %(environment)s, %(risk)s,
-        %(question)s, %(author)s, %(requirement)s, %(requested)s, %(expires)s)
+        %(question)s, %(author)s, %(requirement)s, %(requested)s, %(expires)s, %(plan)s, %(head)s,
+        %(base)s, %(authors)s)
 ON CONFLICT (run_id, digest) WHERE state = 'pending' DO NOTHING
 RETURNING id
 """
@@ -131,6 +133,10 @@ async def _ask(conn: Connection, ask: ApprovalRequest) -> UUID:
                 "requirement": jsonb(ask.requirement),
                 "requested": ask.requested_at,
                 "expires": ask.expires_at,
+                "plan": ask.plan_digest,
+                "head": ask.head,
+                "base": ask.base,
+                "authors": [text(one) for one in ask.authors],
             },
         )
     ).fetchone()

@@ -12,6 +12,21 @@ from store.records import Lease
 
 ACQUIRE = "SELECT fermata_acquire(%(run)s, %(fence)s, %(key)s)"
 UNLOCK = "SELECT fermata_unlock(%(key)s, %(principal)s, %(reason)s)"
+# A run that is neither asleep nor in anybody's hands, for longer than a hand-over takes.
+HOLDER = """
+SELECT json_build_object(
+    'key', l.key, 'run_id', l.run_id, 'title', r.title, 'since', l.since,
+    'alive', r.finished_at IS NULL AND (
+        r.state IN ('waiting', 'needs_approval')
+        OR EXISTS (SELECT FROM workers w WHERE w.id = r.worker_id AND w.until > clock_timestamp())
+        OR r.updated_at > clock_timestamp() - make_interval(secs => %(grace)s)))
+FROM locks l JOIN runs r ON r.id = l.run_id WHERE l.key = %(key)s
+"""
+GRACE_SECONDS = 120.0
+"""How long a run may lie about before it counts as dead. Takeovers need seconds."""
+UNLOCK_OF = """
+SELECT fermata_unlock_of(%(key)s, %(run)s, %(principal)s, %(reason)s)
+"""
 LIST = """
 SELECT json_build_object(
     'key', l.key, 'run_id', l.run_id, 'title', r.title, 'since', l.since,
@@ -31,6 +46,13 @@ class Holder(Frozen):
     run_id: UUID
     title: str
     since: datetime
+
+
+class Held(Holder):
+    """A lock with what is to be known before it is taken away."""
+
+    alive: bool
+    """Whether the run is under way: it sleeps until something, or a worker that lives has it."""
 
 
 class LockRow(Holder):
@@ -61,12 +83,21 @@ class Locks:
         """All locks that are held."""
         return await self.db.models(LockRow, LIST)
 
-    async def unlock(self, key: str, principal: str, reason: str) -> UUID | None:
+    async def holder(self, key: str) -> Held | None:
+        """Who holds a lock now, and whether that run is alive; None when it is free."""
+        return await self.db.model(Held, HOLDER, {"key": key, "grace": GRACE_SECONDS})
+
+    async def unlock(
+        self, key: str, principal: str, reason: str, holder: UUID | None = None
+    ) -> UUID | None:
         """Take a lock away from its run; the run's id, or None when nobody held it.
 
-        Kept with name and reason in `lock_removals`. The next in line is told.
+        With `holder`, from that run only. Kept with name and reason in `lock_removals`. The next
+        in line is told.
         """
-        found: UUID | None = await self.db.insist(
-            UNLOCK, {"key": key, "principal": text(principal), "reason": text(reason)}
-        )
+        params = {"key": key, "principal": text(principal), "reason": text(reason)}
+        if holder is None:
+            found: UUID | None = await self.db.insist(UNLOCK, params)
+        else:
+            found = await self.db.insist(UNLOCK_OF, {**params, "run": holder})
         return found

@@ -38,9 +38,11 @@ SELECT json_build_object(
 FROM runs r JOIN events e ON e.id = r.event_id WHERE r.id = %(run)s
 """
 # Planned anew each time: which index serves best depends on which filters are given.
+# Answers to comments are runs, too, but nobody looks for them here.
 LIST = """
 SELECT fermata_doc(r) FROM runs r
-WHERE (%(before)s::uuid IS NULL OR r.seq < (SELECT seq FROM runs WHERE id = %(before)s))
+WHERE r.goal <> 'answer'
+  AND (%(before)s::uuid IS NULL OR r.seq < (SELECT seq FROM runs WHERE id = %(before)s))
   AND (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(repo)s::text IS NULL OR r.repo = %(repo)s)
 ORDER BY r.seq DESC LIMIT %(limit)s
@@ -61,7 +63,7 @@ OF_THREAD = """
 SELECT fermata_doc(r) FROM runs r WHERE r.thread_id = %(thread)s
 ORDER BY r.seq DESC LIMIT %(limit)s
 """
-COUNTS = "SELECT state, count(*) FROM runs GROUP BY state"
+COUNTS = "SELECT state, count(*) FROM runs WHERE goal <> 'answer' GROUP BY state"
 EVENTS = """
 SELECT json_build_object(
     'event', fermata_doc(e), 'status', e.status, 'reason', e.reason, 'thread_id', e.thread_id,

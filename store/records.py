@@ -181,6 +181,8 @@ class RunFacts(Frozen):
     approvals: tuple[ApprovalRequest, ...]
     overrides: tuple[OverrideRow, ...]
     """Those of the change (by change_key), also from an earlier run of it."""
+    refused: tuple[int, ...] = ()
+    """Numbers of the signals that were refused when they were first read."""
     ci: tuple[CiFact, ...]
     """Latest result of each check on the run's commit."""
 

@@ -78,6 +78,9 @@ SELECT json_build_object(
     'overrides', coalesce((
         SELECT json_agg(fermata_doc(o) ORDER BY o.at) FROM overrides o
         WHERE o.change_key = r.change_key), '[]'),
+    'refused', coalesce((
+        SELECT json_agg(x.signal_seq) FROM refusals x
+        WHERE x.run_id = r.id AND x.signal_seq IS NOT NULL), '[]'),
     'ci', coalesce((
         SELECT json_agg(fermata_doc(c) ORDER BY c.name, c.source) FROM ci_facts c
         WHERE c.repo = r.repo AND c.sha = r.sha), '[]'))

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import structlog
 
-from domain.action import Action, GitCommentPr
+from domain.action import Action, GitCommentPr, GitReact
 from domain.effect import Applied, Stamp
 from domain.errors import AdapterError, Permanent
 from domain.repository import RepoFile
 from tools.github_client import GitHubClient
 from tools.github_errors import Refused
+from tools.github_reactions import react, reacted
 from tools.github_teams import Memberships
 from tools.ports import Guard
 from tools.sticky_comment import Sticky, says_the_same, stamp_words, understood, written
@@ -116,6 +117,17 @@ class GitHubForge:
             return False
         return isinstance(told, dict) and isinstance(told.get("sha"), str)
 
+    async def opener(self, repo: str, number: int) -> str | None:
+        """Login of whoever opened the pull request; None when unknown."""
+        try:
+            told = await self._client.get(f"/pulls/{number}", repo=repo)
+        except AdapterError as error:
+            _unknown("opener", error)
+            return None
+        user = told.get("user") if isinstance(told, dict) else None
+        login = user.get("login") if isinstance(user, dict) else None
+        return login if isinstance(login, str) and login else None
+
     async def branch_sha(self, repo: str, branch: str) -> str | None:
         """The commit a branch points at right now; None when unknown."""
         return await self._sha(f"/branches/{quote(branch, safe='')}", repo, "commit")
@@ -154,6 +166,8 @@ class GitHubForge:
 
     async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
         """Bring the one sticky comment of the action's marker up to date."""
+        if isinstance(action, GitReact):
+            return await react(self._client, action, guard)
         comment = _comment_action(action)
         text = written(comment, stamp)
         found = await self._ours(comment)
@@ -176,6 +190,8 @@ class GitHubForge:
 
     async def read_back(self, action: Action, stamp: Stamp) -> Applied | None:
         """The comment that carries this very stamp, or None."""
+        if isinstance(action, GitReact):
+            return await reacted(self._client, action)
         comment = _comment_action(action)
         for one in await self._ours(comment):
             if one.sticky.stamp == stamp_words(stamp):

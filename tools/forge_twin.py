@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from domain.action import Action, GitCommentPr
+from domain.action import Action, GitCommentPr, GitReact
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
 from domain.repository import RepoFile
@@ -23,6 +23,7 @@ class ForgeTwin:
     heads: dict[tuple[str, int], str] = field(default_factory=dict)
     files: dict[tuple[str, str, str | None], str | None] = field(default_factory=dict)
     """By repository, path and commit; None: it is known that there is none."""
+    openers: dict[tuple[str, int], str] = field(default_factory=dict)
     branches: dict[tuple[str, str], str] = field(default_factory=dict)
     roles: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     teams: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -30,6 +31,8 @@ class ForgeTwin:
     can_look: bool = False
     comments: dict[tuple[str, int, str], str] = field(default_factory=dict)
     """By repository, number and marker: the whole text as GitHub would store it."""
+    reactions: set[tuple[str, int, str]] = field(default_factory=set)
+    """Repository, comment and what was put under it."""
 
     async def changed_paths(self, repo: str, number: int) -> tuple[str, ...] | None:
         """What a test or demo has put in."""
@@ -43,6 +46,10 @@ class ForgeTwin:
         """What a test or demo has put in."""
         key = repo, path, ref
         return RepoFile(text=self.files[key]) if key in self.files else None
+
+    async def opener(self, repo: str, number: int) -> str | None:
+        """What a test or demo has put in."""
+        return self.openers.get((repo, number))
 
     async def branch_sha(self, repo: str, branch: str) -> str | None:
         """What a test or demo has put in."""
@@ -60,6 +67,10 @@ class ForgeTwin:
 
     async def apply(self, action: Action, stamp: Stamp, guard: Guard) -> Applied:
         """Render and remember; nothing leaves the house."""
+        if isinstance(action, GitReact):
+            await guard()
+            self.reactions.add((action.repo, action.comment_id, action.content))
+            return _reacted(action)
         comment = _comment_action(action)
         text = written(comment, stamp)
         await guard()
@@ -68,12 +79,23 @@ class ForgeTwin:
 
     async def read_back(self, action: Action, stamp: Stamp) -> Applied | None:
         """Whether this very action was rendered by this process."""
+        if isinstance(action, GitReact):
+            done = (action.repo, action.comment_id, action.content) in self.reactions
+            return _reacted(action) if done else None
         comment = _comment_action(action)
         text = self.comments.get(_place(comment), "")
         sticky = understood(text)
         if sticky is None or sticky.stamp != stamp_words(stamp):
             return None
         return _rendered(comment, text)
+
+
+def _reacted(action: GitReact) -> Applied:
+    return Applied(
+        summary=f"dry run: {action.content} under comment {action.comment_id} of {action.repo}",
+        data={"content": action.content},
+        simulated=True,
+    )
 
 
 def _comment_action(action: Action) -> GitCommentPr:

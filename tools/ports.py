@@ -88,6 +88,10 @@ class ForgeReader(Protocol):
         """A file at a commit (None: at the tip of the default branch); None when unknown."""
         ...
 
+    async def opener(self, repo: str, number: int) -> str | None:
+        """Login of whoever opened the pull request; None when unknown."""
+        ...
+
     async def branch_sha(self, repo: str, branch: str) -> str | None:
         """The commit a branch points at right now; None when unknown."""
         ...

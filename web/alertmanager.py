@@ -18,6 +18,7 @@ from web.auth import BEARER, basic_password
 from web.limits import check_length, media_type, parse_json_fairly, read_body
 from web.problems import IntakeRoute
 from web.receive import ANSWERS, Delivery, Edge, receive
+from web.roles import ACTOR, states
 from web.shapes import misshapen, shaped
 
 NO_TIME_BEFORE = 1970
@@ -58,15 +59,13 @@ def router_alertmanager(edge: Edge) -> APIRouter:
         responses=ANSWERS,
         summary="Receive an Alertmanager notification",
         dependencies=[Depends(BEARER)],
+        openapi_extra=states(ACTOR),
         description="Payload version 4; bearer token, or basic auth with a token as password.",
     )
     async def alertmanager(request: Request) -> Response:
         check_length(request)
         password = basic_password(request)
-        if password is not None:
-            gatekeeper.admit(password)
-        else:
-            gatekeeper.identify(request)
+        gatekeeper.require(request, ACTOR, token=password)
         media_type(request, ("application/json",))
         body = await read_body(request)
         group = group_of(await parse_json_fairly(body))

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.approval import ApprovalRequest
+from domain.approval import ApprovalRequest, Vote
 from domain.event import Event
 from domain.plan import Plan
+from domain.refusal import Refusal
 from domain.run import RunState
 from domain.service import Service
 from domain.verdict import MetricWindow
@@ -171,6 +172,30 @@ class ApprovalList(Answer):
     """Requests for approval, newest first."""
 
     approvals: tuple[ApprovalRequest, ...]
+
+
+class RefusedVote(Answer):
+    """A vote that does not count, and why."""
+
+    vote: Vote
+    reason: str
+
+
+class ApprovalAnswer(Answer):
+    """One request: what a yes says in full, the votes, and every attempt that was refused."""
+
+    request: ApprovalRequest
+    may_answer: tuple[str, ...] = Field(description="Roles, teams and code owners; empty: any role")
+    refused: tuple[RefusedVote, ...]
+    refusals: tuple[Refusal, ...] = Field(
+        description="Commands to the run that were refused before they became votes"
+    )
+
+
+class RefusalList(Answer):
+    """Commands that changed nothing, newest first, each with the reason."""
+
+    refusals: tuple[Refusal, ...]
 
 
 class Ballot(BaseModel):

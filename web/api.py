@@ -9,8 +9,10 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from domain.approval import ApprovalRequest, ApprovalState
 from domain.run import RunState
+from policy.votes import who_may
 from store.records import RunRow
 from web.answers import (
+    ApprovalAnswer,
     ApprovalList,
     Ballot,
     EventAnswer,
@@ -18,6 +20,8 @@ from web.answers import (
     LiveAnswer,
     LockAnswer,
     LockList,
+    RefusalList,
+    RefusedVote,
     RunAnswer,
     RunList,
     RunSummary,
@@ -30,16 +34,18 @@ from web.answers import (
 )
 from web.auth import API_KEY, BEARER, Principal, require
 from web.desk import Desk
-from web.lookup import detail_of, live_versions
+from web.lookup import detail_of, live_versions, request_of
 from web.problems import EdgeRoute, Problem, nearest, shown
+from web.roles import ACTOR, VIEWER
 from web.tells import SIGNALS, tell
-from web.voting import cast
+from web.voting import cast, voter
 
 PREFIX = "/api"
 """Stands on the inner routers, so that each route knows its whole path (metrics name it)."""
 MOST_ROWS = 200
 
-Who = Annotated[Principal, Depends(require())]
+Who = Annotated[Principal, Depends(require(VIEWER))]
+Acts = Annotated[Principal, Depends(require(ACTOR))]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most")]
 RunName = Annotated[
     str,
@@ -98,7 +104,7 @@ def _runs(desk: Desk) -> APIRouter:
         summary="Hold, resume, cancel, retry or override a run",
         responses=refusals(403, 404, 409, 422),
     )
-    async def signal_run(who: Who, run: RunName, body: SignalBody) -> SignalAnswer:
+    async def signal_run(who: Acts, run: RunName, body: SignalBody) -> SignalAnswer:
         """`hold`, `resume` and `cancel` steer a run that is under way; `cancel` takes back what
         has begun. `retry` begins the change again after it was denied, failed or rolled back.
         `override` lifts change windows for a limited time; it needs a reason and a role that the
@@ -111,6 +117,7 @@ def _runs(desk: Desk) -> APIRouter:
 
 def _approvals(desk: Desk) -> APIRouter:
     router = APIRouter(prefix=PREFIX, route_class=EdgeRoute, tags=["approvals"])
+    may_vote = voter(desk)
 
     @router.get("/approvals", summary="List requests for approval", responses=refusals(422))
     async def list_approvals(
@@ -121,12 +128,33 @@ def _approvals(desk: Desk) -> APIRouter:
         """Newest first."""
         return ApprovalList(approvals=tuple(await desk.votes.list(approval_state(status), limit)))
 
+    @router.get("/approvals/{approval_id}", summary="Show one request", responses=refusals(404))
+    async def show_approval(_who: Who, approval_id: UUID) -> ApprovalAnswer:
+        """What a yes says in full (plan, head, base, policy, place, risk, until when), who may
+        answer, the votes that count, and everything that was refused, with the reason."""
+        request = await request_of(desk, approval_id)
+        votes = await desk.votes.refusals(approval_id)
+        return ApprovalAnswer(
+            request=request,
+            may_answer=who_may(request.requirement),
+            refused=tuple(RefusedVote(vote=vote, reason=reason) for vote, reason in votes),
+            refusals=tuple(await desk.refusals(request.run_id)),
+        )
+
+    @router.get("/refusals", summary="List commands that were refused")
+    async def list_refusals(_who: Who, limit: Limit = 50) -> RefusalList:
+        """Newest first: edited comments, bots, replays, people without the role. Votes that do not
+        count stand with their request."""
+        return RefusalList(refusals=tuple(await desk.latest_refusals(limit)))
+
     @router.post(
         "/approvals/{approval_id}",
         summary="Approve or reject",
         responses=refusals(403, 404, 409, 422),
     )
-    async def vote(who: Who, approval_id: UUID, ballot: Ballot) -> ApprovalRequest:
+    async def vote(
+        approval_id: UUID, ballot: Ballot, who: Principal = Depends(may_vote)
+    ) -> ApprovalRequest:
         """Answers with the request as it is after the vote. 403 when the vote does not count (the
         author of the change, a missing role, a second vote), 409 when the request is not open any
         more or its digest is another one."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -23,12 +24,19 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from domain.clock import Clock, SystemClock
 from web.limits import read_body
 from web.problems import EdgeRoute, Problem
+from web.proxy import TrustedProxy
+from web.roles import ACTOR, NOBODY, VIEWER, said, states
 from web.tokens import Principal, TokenBook, TokenEntry
 
 COOKIE = "fermata_session"
 SESSION_SECONDS = 12 * 3600
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
+
+READ_ONLY_ROLES = frozenset({"viewer", "auditor"})
+"""Roles that may look and nothing else."""
+KNOWN_ROLES = frozenset({"viewer", "auditor", "developer", "release-manager", "sre-lead", "admin"})
+"""Roles that mean something whatever the policy says."""
 
 BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token")
 API_KEY = APIKeyHeader(
@@ -37,6 +45,18 @@ API_KEY = APIKeyHeader(
 """How a token travels, for OpenAPI: as route dependencies these state it and check nothing."""
 
 _HOW = "Send `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`."
+
+
+class Tokens(Protocol):
+    """Tokens that are known: a `TokenBook`, or a `web.token_file.TokenFile`."""
+
+    def find(self, token: str) -> TokenEntry | None:
+        """The entry of a token."""
+        ...
+
+    def by_hash_start(self, start: str) -> TokenEntry | None:
+        """The entry whose hash begins with these 32 hex digits."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,13 +69,15 @@ class Sessions:
 
     key: bytes = field(repr=False)
     seconds: int = SESSION_SECONDS
+    secure: bool = False
+    """Whether people reach us by https, so that the cookie never travels without it."""
 
     def issue(self, entry: TokenEntry, now: datetime) -> str:
         """A cookie value for the holder of that token."""
         claim = f"{entry.hash[:32]}.{int(now.timestamp()) + self.seconds}"
         return f"{claim}.{self._mac('session', claim)}"
 
-    def entry_of(self, cookie: str, book: TokenBook, now: datetime) -> TokenEntry | None:
+    def entry_of(self, cookie: str, book: Tokens, now: datetime) -> TokenEntry | None:
         """The token entry a cookie stands for; None when forged, over, or no longer in the book."""
         claim, _, mac = cookie.rpartition(".")
         if not hmac.compare_digest(mac.encode(), self._mac("session", claim).encode()):
@@ -77,16 +99,34 @@ class Sessions:
 class Gatekeeper:
     """Tells who sent a request. Kept as `app.state.gatekeeper`; `sessions` None: tokens only."""
 
-    tokens: TokenBook
+    tokens: Tokens
     sessions: Sessions | None = None
     clock: Clock = field(default_factory=SystemClock)
     """Real time: tokens expire by the calendar, not in the simulated world."""
+    proxy: TrustedProxy | None = None
+    """Who may tell us who somebody is; None: nobody."""
+    roles: Callable[[], frozenset[str]] = frozenset
+    """Roles that policy names beside the built-in ones."""
+
+    def admits(self, principal: Principal, level: str) -> bool:
+        """Whether the principal's roles reach a level of `web.roles`."""
+        if level not in (VIEWER, ACTOR):
+            return principal.has(level)
+        known = KNOWN_ROLES | self.roles()
+        if level == ACTOR:
+            known -= READ_ONLY_ROLES
+        return bool(known & set(principal.roles))
 
     def identify(self, request: Request) -> Principal:
         """The principal of the request, or a 401 (403 for a cross-site post with a cookie)."""
         token = token_of(request)
         if token is not None:
             return self.admit(token).principal
+        proxied = self.proxy.principal(request) if self.proxy is not None else None
+        if proxied is not None:
+            if request.method not in SAFE_METHODS and not same_origin(request):
+                raise _cross_site()
+            return proxied
         cookie = request.cookies.get(COOKIE)
         if self.sessions is None or not cookie:
             raise Problem(401, "No token was sent.", _HOW, headers={"WWW-Authenticate": "Bearer"})
@@ -95,12 +135,22 @@ class Gatekeeper:
         if entry is None or entry.expired(now):
             raise Problem(401, "The session is over.", "Sign in again at /sign-in.")
         if request.method not in SAFE_METHODS and not self._same_site(request, cookie):
+            raise _cross_site()
+        return entry.principal
+
+    def require(self, request: Request, level: str, *, token: str | None = None) -> Principal:
+        """The principal of the request, whose roles have to reach a level; 401 or 403.
+
+        `token` is one that travelled in another way than `token_of` knows.
+        """
+        principal = self.admit(token).principal if token else self.identify(request)
+        if not self.admits(principal, level):
             raise Problem(
                 403,
-                "This request did not come from one of our own pages.",
-                f"Use the page's form, or send its token as `{CSRF_HEADER}`.",
+                f"{principal.name} may not do this: it takes {said(level)}.",
+                "Ask an admin to add a role, such as developer, to your entry in FERMATA_TOKENS.",
             )
-        return entry.principal
+        return principal
 
     def admit(self, token: str) -> TokenEntry:
         """The entry of a token, or a 401 that says whether it is unknown or expired."""
@@ -158,23 +208,26 @@ def same_origin(request: Request) -> bool:
     return bool(came_from and host) and urlsplit(came_from or "").netloc == host
 
 
-def require(role: str | None = None) -> Callable[[Request], Awaitable[Principal]]:
-    """A FastAPI dependency: the principal of the request, who has to have `role` if one is given.
+def _cross_site() -> Problem:
+    return Problem(
+        403,
+        "This request did not come from one of our own pages.",
+        f"Use the page's form, or send its token as `{CSRF_HEADER}`.",
+    )
 
-    The application carries its `Gatekeeper` as `app.state.gatekeeper`. `admin` has every role.
+
+def require(level: str = VIEWER) -> Callable[[Request], Awaitable[Principal]]:
+    """A FastAPI dependency: the principal of the request, whose roles reach a level (`web.roles`).
+
+    The application carries its `Gatekeeper` as `app.state.gatekeeper`. The dependency states the
+    level, so that it can be listed.
     """
 
     async def dependency(request: Request) -> Principal:
         gatekeeper: Gatekeeper = request.app.state.gatekeeper
-        principal = gatekeeper.identify(request)
-        if role is not None and not principal.has(role):
-            raise Problem(
-                403,
-                f"{principal.name} does not have the role {role}.",
-                "Ask an admin to add it to your entry in FERMATA_TOKENS.",
-            )
-        return principal
+        return gatekeeper.require(request, level)
 
+    dependency.fermata_role = level  # type: ignore[attr-defined]
     return dependency
 
 
@@ -187,14 +240,14 @@ def router_sign_in(gatekeeper: Gatekeeper, page: SignInPage | None = None) -> AP
     router = APIRouter(route_class=EdgeRoute, include_in_schema=False)
     show = page or _plain_page
 
-    @router.get("/sign-in")
+    @router.get("/sign-in", openapi_extra=states(NOBODY))
     async def follow_link(request: Request) -> Response:
         token = request.query_params.get("token")
         if token is None:
             return show(request, "")
         return _enter(gatekeeper, request, token, request.query_params.get("next", "/"), show)
 
-    @router.post("/sign-in")
+    @router.post("/sign-in", openapi_extra=states(NOBODY))
     async def send_form(request: Request) -> Response:
         if not same_origin(request):
             raise Problem(403, "Signing in works from our own page only.", "Open /sign-in.")
@@ -202,7 +255,7 @@ def router_sign_in(gatekeeper: Gatekeeper, page: SignInPage | None = None) -> AP
         token, target = form.get("token", [""])[0], form.get("next", ["/"])[0]
         return _enter(gatekeeper, request, token, target, show)
 
-    @router.post("/sign-out")
+    @router.post("/sign-out", openapi_extra=states(NOBODY))
     async def leave(request: Request) -> Response:
         if not same_origin(request):
             raise Problem(403, "Signing out works from our own page only.", "Open the start page.")
@@ -240,7 +293,7 @@ def _enter(
             max_age=gatekeeper.sessions.seconds,
             httponly=True,
             samesite="lax",
-            secure=request.url.scheme == "https",
+            secure=gatekeeper.sessions.secure or request.url.scheme == "https",
         )
     # the link carried a token: nothing may keep it
     answer.headers["Cache-Control"] = "no-store"
@@ -303,6 +356,7 @@ __all__ = [
     "SignInPage",
     "TokenBook",
     "TokenEntry",
+    "Tokens",
     "basic_password",
     "create_admin_token",
     "require",

@@ -23,11 +23,12 @@ def commands(body: Commanded, event: Event, catalogue: Catalogue) -> tuple[Intak
     started = False
     for command in body.commands:
         match command.name:
-            case CommandName.DEPLOY | CommandName.ROLLBACK:
+            case CommandName.DEPLOY | CommandName.ROLLBACK | CommandName.UNLOCK:
                 intake = _start(command, body, event, catalogue)
                 if isinstance(intake, StartRun) and started:
                     intake = Ignore(
-                        reason=f"line {command.line}: one /deploy or /rollback at a time; give"
+                        reason=f"line {command.line}: one /deploy, /rollback or /unlock at a"
+                        " time; give"
                         f" /{command.name.value} {' '.join(map(shown, command.args[:2]))} by itself"
                     )
                 started = started or isinstance(intake, StartRun)
@@ -42,6 +43,10 @@ def commands(body: Commanded, event: Event, catalogue: Catalogue) -> tuple[Intak
                 | CommandName.OVERRIDE
             ):
                 intakes.append(_tell(command, body))
+            case CommandName.EXPLAIN | CommandName.HELP:
+                # what is asked for is an answer, and every comment gets one
+                if body.comment_id is None:
+                    intakes.append(Ignore(reason=_where_to_look(command)))
             case _:
                 assert_never(command.name)
     return tuple(intakes)
@@ -50,6 +55,8 @@ def commands(body: Commanded, event: Event, catalogue: Catalogue) -> tuple[Intak
 def _start(command: Command, body: Commanded, event: Event, catalogue: Catalogue) -> Intake:
     if command.name is CommandName.DEPLOY:
         return _deploy(command, body, event, catalogue)
+    if command.name is CommandName.UNLOCK:
+        return _unlock(command, body, event, catalogue)
     return _rollback(command, body, event, catalogue)
 
 
@@ -91,6 +98,27 @@ def _rollback(command: Command, body: Commanded, event: Event, catalogue: Catalo
         repo=service.repo,
         number=body.number,
     )
+
+
+def _unlock(command: Command, body: Commanded, event: Event, catalogue: Catalogue) -> Intake:
+    target = _target(command, body, catalogue, "usage: /unlock SERVICE ENVIRONMENT [REASON…]")
+    if isinstance(target, Ignore):
+        return target
+    service, environment = target
+    return StartRun(
+        change_key=f"unlock:{service.name}:{environment.name}:{event.delivery_id}",
+        title=f"Unlock {service.name} in {environment.name}",
+        goal="unlock",
+        author=body.author,
+        repo=service.repo,
+    )
+
+
+def _where_to_look(command: Command) -> str:
+    """What to do instead where there is no comment that could be answered."""
+    if command.name is CommandName.HELP:
+        return "the commands are told at /docs/commands"
+    return "GET /api/runs/RUN holds every decision with every rule that matched"
 
 
 def _occasion(body: Commanded, event: Event) -> str:
@@ -172,6 +200,7 @@ def _said(command: Command, body: Commanded, run: str | None) -> dict[str, Any]:
         "args": list(command.args),
         "reason": " ".join(command.args[1:] if run else command.args),
         "comment_id": body.comment_id,
+        "said_at": body.said_at.isoformat() if body.said_at else None,
         "number": body.number,
         "repo": body.repo,
     }

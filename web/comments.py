@@ -1,14 +1,19 @@
 """The grammar of slash commands in comments: text in, typed commands or clear errors out.
 
 A command stands at the very start of a line: `/name argument "argument with spaces"`. One a line,
-several a comment; names in any case. Not commands: what stands in quotes (`>`), in fenced,
-indented or inline code, in HTML and in HTML comments; and lines that merely begin with a slash
-(`/etc/passwd`, `/ 2`). Where CommonMark decides what is code, markdown-it decides it here.
+several a comment; names in any case. Not commands: what stands in quotes (`>`, also where such a
+paragraph goes on without the mark), in fenced, indented or inline code, in HTML, between the tags
+of an HTML element such as `<details>`, in HTML comments, and in the mail that an answer by mail
+carries along; and lines that merely begin with a slash (`/etc/passwd`, `/ 2`). Where CommonMark
+decides what is code or quote, markdown-it decides it here. Letters that only look like ours are
+other letters.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +28,15 @@ MAX_COMMANDS = 20
 
 _BLOCKS = frozenset({"fence", "code_block", "html_block"})
 _WORD = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)[.,:;!?]?(?=[ \t]|$)")
+_TAG = re.compile(
+    r"<(?P<close>/?)(?P<name>details|blockquote|pre|code|table|ul|ol|dl|div|section|template|textarea"
+    r"|script|style|del|s|strike|iframe|svg|math|select|button|kbd|samp)(?=[\s/>])[^<>]*>",
+    re.IGNORECASE,
+)
+"""Tags of elements that hide, quote or strike out what stands between them."""
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_CODE = re.compile(r"(`+)[^`\n]+\1(?!`)")
+_MAIL = re.compile(r"On .{5,300} wrote:|-{2,} ?(?:Original|Forwarded) [Mm]essage ?-{2,}")
 _TICKS = re.compile(r"(?<!`)`+(?!`)")
 _SPECIAL = re.compile(r"\\[\\`<]|`+|<!--")
 
@@ -138,17 +152,78 @@ def _spoken(text: str) -> list[str]:
     state = StateCore(text, _MARKDOWN, {})
     _MARKDOWN.core.process(state)
     paragraphs: list[tuple[int, int]] = []
+    tagged: list[tuple[int, str]] = []
+    quoted = 0
     for token in state.tokens:
+        if token.type == "blockquote_open":
+            quoted += 1
+        elif token.type == "blockquote_close":
+            quoted -= 1
         if token.map is None:
             continue
         first, end = token.map
-        if token.type in _BLOCKS:
+        if token.type in _BLOCKS or (quoted and token.type == "inline"):
+            if token.type == "html_block":
+                tagged.append((first, _without_comments("\n".join(lines[first:end]))))
             lines[first:end] = [""] * (end - first)
         elif token.type == "inline":
             paragraphs.append((first, end))
     for first, end in paragraphs:
-        lines[first:end] = _without_spans("\n".join(lines[first:end])).split("\n")
+        spoken = _without_spans("\n".join(lines[first:end]))
+        lines[first:end] = spoken.split("\n")
+        if "<" in spoken:
+            tagged.append((first, _CODE.sub(_hidden, spoken)))
+    for first, end in _inside_elements(sorted(tagged), len(lines)):
+        lines[first:end] = [""] * (end - first)
+    return _before_quoted_mail(lines)
+
+
+def _inside_elements(tagged: list[tuple[int, str]], total: int) -> list[tuple[int, int]]:
+    """Ranges of lines from the tag that opens an element to the one that closes it.
+
+    One that is never closed reaches to the end, as browsers and forges close it there.
+    """
+    found: list[tuple[int, int]] = []
+    open_: list[str] = []
+    # by name, so that a heap of closing tags does not search the heap of open ones
+    depth: Counter[str] = Counter()
+    since = 0
+    for first, text in tagged:
+        line, at = first, 0
+        for tag in _TAG.finditer(text):
+            line += text.count("\n", at, tag.start())
+            at = tag.start()
+            name = tag["name"].lower()
+            if not tag["close"]:
+                since = since if open_ else line
+                open_.append(name)
+                depth[name] += 1
+            elif depth[name]:
+                closed = ""
+                while closed != name:
+                    closed = open_.pop()
+                    depth[closed] -= 1
+                if not open_:
+                    found.append((since, line + 1))
+    if open_:
+        found.append((since, total))
+    return found
+
+
+def _before_quoted_mail(lines: list[str]) -> list[str]:
+    """The lines up to the mail that an answer by mail carries along."""
+    for number, line in enumerate(lines):
+        if _MAIL.fullmatch(line.rstrip()):
+            return lines[:number]
     return lines
+
+
+def _without_comments(text: str) -> str:
+    return _COMMENT.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return _blank(found[0])
 
 
 def _without_spans(paragraph: str) -> str:
@@ -158,6 +233,7 @@ def _without_spans(paragraph: str) -> str:
     """
     pieces: list[str] = []
     at = 0
+    spans = _Spans(paragraph)
     while (special := _SPECIAL.search(paragraph, at)) is not None:
         pieces.append(paragraph[at : special.start()])
         mark = special[0]
@@ -166,7 +242,7 @@ def _without_spans(paragraph: str) -> str:
             end = len(paragraph) if close < 0 else close + 3
             pieces.append(_blank(paragraph[special.start() : end]))
         elif mark.startswith("`"):
-            end = _span_end(paragraph, special)
+            end = spans.end(special)
             span = paragraph[special.start() : end]
             pieces.append(_blank(span) if "\n" in span else span)
         else:
@@ -177,12 +253,20 @@ def _without_spans(paragraph: str) -> str:
     return "".join(pieces)
 
 
-def _span_end(paragraph: str, opening: re.Match[str]) -> int:
-    """Where the code span ends that these backticks open; without a match they are literal."""
-    for closing in _TICKS.finditer(paragraph, opening.end()):
-        if closing[0] == opening[0]:
-            return closing.end()
-    return opening.end()
+class _Spans:
+    """Where code spans of a paragraph end. Each run of backticks is looked at once, or a comment
+    of nothing but backticks would take minutes."""
+
+    def __init__(self, paragraph: str) -> None:
+        self._runs: dict[int, list[int]] = {}
+        for run in _TICKS.finditer(paragraph):
+            self._runs.setdefault(len(run[0]), []).append(run.start())
+
+    def end(self, opening: re.Match[str]) -> int:
+        """Where the span ends that these backticks open; without a match they are literal."""
+        starts = self._runs.get(len(opening[0]), [])
+        next_one = bisect_left(starts, opening.end())
+        return starts[next_one] + len(opening[0]) if next_one < len(starts) else opening.end()
 
 
 def _blank(text: str) -> str:

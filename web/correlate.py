@@ -36,7 +36,11 @@ def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
     """The intakes of an event; never empty. Expects the body as `spelled` returns it."""
     match event.body:
         case PullRequestChanged() as body:
-            return (_foreign(body.repo, catalogue) or _pull_request(body),)
+            foreign = _foreign(body.repo, catalogue)
+            if foreign is not None or body.action != "synchronize":
+                return (foreign or _pull_request(body),)
+            # a /deploy of the head before this one has to look again
+            return (_pull_request(body), _pushed_to(body))
         case Pushed() as body:
             return (_foreign(body.repo, catalogue) or _push(body, catalogue),)
         case Tagged() as body:
@@ -51,6 +55,29 @@ def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
             return (Ignore(reason=body.what),)
         case _:
             assert_never(event.body)
+
+
+def answer_to(event: Event, catalogue: Catalogue) -> tuple[StartRun, ...]:
+    """The small run that shows what was understood of a comment, and says what there is to say.
+
+    Only where we have a say: in repositories that a service is built from. It names no number:
+    commands on the pull request are not meant for it.
+    """
+    body = event.body
+    if not isinstance(body, Commanded) or None in (body.repo, body.number, body.comment_id):
+        return ()
+    if not catalogue.of_repo(body.repo or ""):
+        return ()
+    said = ", ".join(dict.fromkeys(f"/{one.name.value}" for one in body.commands))
+    return (
+        StartRun(
+            change_key=f"answer:{body.repo}#{body.number}:{body.comment_id}",
+            title=f"Answer {said or 'a comment'} of {body.author.login}",
+            goal="answer",
+            author=body.author,
+            repo=body.repo,
+        ),
+    )
 
 
 def spelled(body: EventBody, catalogue: Catalogue) -> EventBody:
@@ -100,6 +127,14 @@ def _pull_request(body: PullRequestChanged) -> Intake:
             return _merge(body) if body.merged else _closed(body)
         case _:
             assert_never(body.action)
+
+
+def _pushed_to(body: PullRequestChanged) -> SendSignal:
+    return SendSignal(
+        address=Address(repo=body.repo, number=body.number),
+        kind="pushed",
+        payload={"number": body.number, "repo": body.repo, "head": body.head_sha},
+    )
 
 
 def _closed(body: PullRequestChanged) -> SendSignal:

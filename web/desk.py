@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,9 @@ from uuid import UUID
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock, SystemClock
+from domain.decision import Requirement
 from domain.event import CommandName
+from domain.refusal import Refusal
 from domain.run import RunState
 from domain.service import Catalogue
 from domain.verdict import MetricWindow
@@ -135,6 +137,22 @@ def _no_roles() -> tuple[str, ...]:
     return ()
 
 
+async def _no_teams(login: str, asked: Requirement) -> tuple[str, ...]:
+    return ()
+
+
+async def _no_refusal(request: ApprovalRequest) -> str | None:
+    return None
+
+
+async def _none_lately(limit: int) -> list[Refusal]:
+    return []
+
+
+async def _no_refusals(run_id: UUID) -> list[Refusal]:
+    return []
+
+
 @dataclass(frozen=True)
 class Desk:
     """Everything the read API and the pages work with."""
@@ -156,6 +174,14 @@ class Desk:
     """What everybody who looks at a page should know, in sentences."""
     override_roles: Callable[[], tuple[str, ...]] = _no_roles
     """Roles that may break the glass, from the policy; `admin` always may."""
+    teams_of: Callable[[str, Requirement], Awaitable[tuple[str, ...]]] = _no_teams
+    """Teams of a login on the forge, of those that policy or the question names."""
+    head_refusal: Callable[[ApprovalRequest], Awaitable[str | None]] = _no_refusal
+    """Why a vote does not count because of the pull request's head, read now; None: it may."""
+    refusals: Callable[[UUID], Awaitable[list[Refusal]]] = _no_refusals
+    """Commands to a run that were refused before they became votes."""
+    latest_refusals: Callable[[int], Awaitable[list[Refusal]]] = _none_lately
+    """The latest of all of them."""
     mask: Callable[[str], str] = mask
     """Takes secrets out of text before it is shown."""
     pictures: PictureLinks | None = None

@@ -125,7 +125,7 @@ def _commanded(
 ) -> Commanded:
     return Commanded(
         commands=commands,
-        author=Actor(login=principal.name),
+        author=Actor(login=principal.person),
         roles=principal.roles,
         repo=repo,
         number=number,
@@ -140,7 +140,7 @@ def _authored(
     model: type[PullRequestChanged] | type[Pushed] | type[Tagged],
 ) -> Callable[[dict[str, Any], Principal], EventBody]:
     def build(said: dict[str, Any], principal: Principal) -> EventBody:
-        author = said.get("author", principal.name)
+        author = said.get("author", principal.person)
         # a bare login will do
         return shaped(
             model, {**said, "author": {"login": author} if isinstance(author, str) else author}

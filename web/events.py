@@ -22,6 +22,7 @@ from web.event_forms import ONE_OFF, body_of
 from web.limits import check_length, media_type, parse_json_fairly, read_body
 from web.problems import IntakeRoute, Problem
 from web.receive import ANSWERS, Delivery, Edge, receive
+from web.roles import ACTOR, states
 from web.shapes import misshapen
 
 JSON = "application/json"
@@ -30,9 +31,6 @@ BATCH = "application/cloudevents-batch+json"
 
 REPEAT_SECONDS = 600
 """Span in which a request without an idempotency key is taken for a repetition."""
-
-READ_ONLY_ROLES = frozenset({"viewer"})
-"""Roles that may look and nothing else."""
 
 
 def router_events(edge: Edge) -> APIRouter:
@@ -47,17 +45,11 @@ def router_events(edge: Edge) -> APIRouter:
         summary="Send an event",
         description=__doc__,
         dependencies=[Depends(BEARER), Depends(API_KEY)],
-        openapi_extra={"requestBody": _REQUEST_BODY},
+        openapi_extra={"requestBody": _REQUEST_BODY, **states(ACTOR)},
     )
     async def event(request: Request) -> Response:
         check_length(request)
-        principal = gatekeeper.identify(request)
-        if READ_ONLY_ROLES.issuperset(principal.roles):
-            raise Problem(
-                403,
-                f"{principal.name} may not send events.",
-                "Ask an admin for a role, such as developer.",
-            )
+        principal = gatekeeper.require(request, ACTOR)
         return await receive(edge, await _delivery(request, principal))
 
     return router

@@ -15,11 +15,12 @@ import structlog
 from fastapi import APIRouter, Request, Response
 
 from domain.digest import digest_of_bytes
-from domain.event import Unhandled
+from domain.event import Commanded, Unhandled
 from web.github_payloads import Understood, understand
 from web.limits import LARGE, check_length, media_type, parse_json, read_body
 from web.problems import IntakeRoute, Problem, shown
 from web.receive import ANSWERS, Delivery, Edge, receive
+from web.roles import SIGNATURE, states
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ def router_github(edge: Edge) -> APIRouter:
         status_code=202,
         responses=ANSWERS,
         summary="Receive a GitHub webhook",
+        openapi_extra=states(SIGNATURE),
         description="Signed with `X-Hub-Signature-256`; JSON or form-encoded (`payload=`).",
     )
     async def github(request: Request) -> Response:
@@ -79,12 +81,24 @@ async def _take(edge: Edge, request: Request) -> Response:
         Delivery(
             source="github",
             delivery_id=delivery,
-            body_digest=digest_of_bytes(body),
+            body_digest=_digest(understood, body),
             payload=body,
             body=understood.body,
             remarks=understood.remarks,
+            unheard=understood.unheard,
         ),
     )
+
+
+def _digest(understood: Understood, body: bytes) -> str:
+    """What a delivery is known by, whatever id it comes under. A comment is read once: the delivery
+    id is not signed, and the same comment may come in other wrappings."""
+    meaning = understood.body
+    if isinstance(meaning, Commanded) and meaning.comment_id is not None:
+        where = f"{(meaning.repo or '').lower()}\n{meaning.comment_id}"
+        name = f"comment\n{where}\n{meaning.author.login.lower()}\n{understood.text_digest}"
+        return digest_of_bytes(name.encode())
+    return digest_of_bytes(body)
 
 
 async def _signed(body: bytes, signature: str, secrets: tuple[bytes, ...]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
+from domain.digest import digest_of_bytes
 from domain.errors import BadEvent
 from domain.event import (
     Actor,
@@ -18,6 +20,7 @@ from domain.event import (
     Tagged,
     Unhandled,
 )
+from domain.refusal import RefusalKind, Unheard
 from web.comments import parse_comment
 from web.problems import shown
 from web.receive import MAX_NAME, MAX_TEXT, misfit
@@ -26,6 +29,9 @@ MAX_COMMITS = 2048
 """GitHub lists at most this many commits in a push."""
 
 NULL_SHA = "0" * 40
+
+OUR_MARK = "<!-- fermata:"
+"""How every comment that we write begins (`tools/sticky_comment.py`)."""
 
 Payload = Mapping[str, Any]
 Action = Literal["opened", "synchronize", "reopened", "closed"]
@@ -50,6 +56,10 @@ class Understood:
     body: EventBody
     remarks: tuple[str, ...] = ()
     problem: str = ""
+    text_digest: str = ""
+    """Digest of a comment's text."""
+    unheard: tuple[Unheard, ...] = ()
+    """Commands that stand in a comment which is not read."""
 
 
 def understand(event: str, payload: Payload, account: str = "") -> Understood:
@@ -232,6 +242,8 @@ def _conclusion(check: Payload) -> Conclusion | None:
 
 def _issue_comment(payload: Payload, account: str) -> Understood:
     action = payload.get("action")
+    if action == "edited":
+        return _refused(payload, "edited", "a comment was edited; only new ones are read")
     if action != "created":
         return _nothing(payload, f"a comment was {shown(str(action))}; only new ones are read")
     issue, comment = _dict(payload, "issue"), _dict(payload, "comment")
@@ -239,14 +251,18 @@ def _issue_comment(payload: Payload, account: str) -> Understood:
         return _nothing(payload, "a comment on an issue, not on a pull request")
     author = _actor(comment.get("user"))
     if author.is_bot or not author.login:
-        return _nothing(payload, "a comment by a bot; commands are for people")
-    if account and author.login.lower() == account.lower():
-        return _nothing(payload, "a comment of our own account")
+        return _refused(payload, "bot", "a comment by a bot; commands are for people")
     text = comment.get("body")
+    ours = isinstance(text, str) and OUR_MARK in text
+    if ours or (account and author.login.lower() == account.lower()):
+        return _nothing(payload, "a comment of our own account")
     found = parse_comment(text) if isinstance(text, str) else []
     commands = tuple(one for one in found if isinstance(one, Command))
-    errors = tuple(f"line {one.line}: {one.error}" for one in found if not isinstance(one, Command))
-    if not commands:
+    misread = [one for one in found if not isinstance(one, Command)]
+    # other bots have commands of their own: what resembles none of ours is not ours to correct
+    ours = bool(commands) or any(one.suggestion is not None for one in misread)
+    errors = tuple(f"line {one.line}: {one.error}" for one in misread)
+    if not ours:
         return _nothing(payload, "; ".join(errors) or "a comment without commands")
     return Understood(
         Commanded(
@@ -256,9 +272,55 @@ def _issue_comment(payload: Payload, account: str) -> Understood:
             number=_number(issue, "number", "issue"),
             comment_id=_number(comment, "id", "comment"),
             association=_text(comment.get("author_association")),
+            said_at=_time(comment.get("created_at")),
+            misread=errors,
         ),
         remarks=errors,
+        text_digest=digest_of_bytes(str(text).encode("utf-8", "replace")),
     )
+
+
+def _refused(payload: Payload, kind: RefusalKind, reason: str) -> Understood:
+    """A comment that is not read, with the commands that it would have given."""
+    comment, issue = payload.get("comment"), payload.get("issue")
+    text = comment.get("body") if isinstance(comment, dict) else None
+    found = parse_comment(text) if isinstance(text, str) else []
+    names = [one.name.value for one in found if isinstance(one, Command)]
+    ids = [_id(comment, "id"), _id(issue, "number")]
+    sender = payload.get("sender") if kind == "edited" else None
+    user = sender or (comment.get("user") if isinstance(comment, dict) else None)
+    unheard = tuple(
+        Unheard(
+            kind=kind,
+            command=name,
+            principal=_actor(user).login[:MAX_NAME],
+            reason=f"{reason[0].upper()}{reason[1:]}.",
+            repo=_repo_or_none(payload),
+            number=ids[1],
+            comment_id=ids[0],
+        )
+        for name in dict.fromkeys(names)
+    )
+    return Understood(Unhandled(what=reason, repo=_repo_or_none(payload)), unheard=unheard)
+
+
+def _id(part: object, key: str) -> int | None:
+    value = part.get(key) if isinstance(part, dict) else None
+    most = 2**31 if key == "number" else 2**63
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 < value < most else None
+
+
+def _time(value: object) -> datetime | None:
+    """A time as the forge writes it; None when there is none, or it cannot be read."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 _READERS: dict[str, Callable[[Payload, str], Understood]] = {

@@ -27,6 +27,7 @@ from web.desk import Desk
 from web.metrics import Metrics
 from web.problems import EdgeRoute
 from web.receive import Refused
+from web.roles import LOOPBACK, NOBODY, VIEWER, states
 
 log = structlog.get_logger(__name__)
 
@@ -47,8 +48,8 @@ class Parts:
     queue: Alive
     backends: Callable[[], Sequence[Backend]]
     audit: Callable[[], Awaitable[AuditPart]] | None = None
-    warnings: Callable[[], Sequence[str]] = tuple
-    """What is wrong with the files in force, in sentences."""
+    warnings: Callable[[], tuple[str, ...]] = tuple
+    """What somebody should look at although all works, such as a token file with a mistake."""
 
 
 class Healthy(Answer):
@@ -83,7 +84,7 @@ class Ready(Answer):
     backends: tuple[BackendAnswer, ...] = Field(description="Each says whether it is real")
     audit: AuditPart | None = Field(default=None, description="null: it could not be read")
     warnings: tuple[str, ...] = Field(
-        default=(), description="A changed policy file that is not valid, and what holds instead"
+        default=(), description="What somebody should look at although all works"
     )
 
 
@@ -91,13 +92,14 @@ def router_meta(parts: Parts, desk: Desk, metrics: Metrics) -> APIRouter:
     """The three routes."""
     router = APIRouter(route_class=EdgeRoute, tags=["health"])
 
-    @router.get("/healthz", summary="Whether the process answers")
+    @router.get("/healthz", summary="Whether the process answers", openapi_extra=states(NOBODY))
     async def healthz() -> Healthy:
         """Touches nothing else."""
         return Healthy()
 
     @router.get(
         "/readyz",
+        openapi_extra=states(NOBODY),
         summary="Whether events can be taken, and what is real",
         response_model=Ready,
         responses={503: {"model": Ready, "description": "The database does not answer"}},
@@ -110,6 +112,7 @@ def router_meta(parts: Parts, desk: Desk, metrics: Metrics) -> APIRouter:
 
     @router.get(
         "/metrics",
+        openapi_extra=states(LOOPBACK),
         summary="Metrics for Prometheus",
         response_class=Response,
         responses={
@@ -120,7 +123,7 @@ def router_meta(parts: Parts, desk: Desk, metrics: Metrics) -> APIRouter:
     async def scrape(request: Request) -> Response:
         """Needs a token unless the connection comes from the same machine, not forwarded."""
         if not from_here(request):
-            request.app.state.gatekeeper.identify(request)
+            request.app.state.gatekeeper.require(request, VIEWER)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 runs = await desk.reads.counts_by_state()

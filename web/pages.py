@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +27,15 @@ from web.limits import read_body
 from web.lookup import detail_of, live_versions, refused_votes
 from web.problems import Problem
 from web.rendering import environment
+from web.roles import ACTOR, VIEWER
 from web.tells import SIGNALS, tell
 from web.tokens import Principal
 from web.topology import BOX_HEIGHT, BOX_WIDTH, HEIGHT, WIDTH
 from web.views import ApprovalView, approval_view, event_sentence, run_view
-from web.voting import cast
+from web.voting import cast, voter
 
-Who = Annotated[Principal, Depends(require())]
+Who = Annotated[Principal, Depends(require(VIEWER))]
+Acts = Annotated[Principal, Depends(require(ACTOR))]
 
 PAGE_ROWS = 40
 MOST_PENDING = 100
@@ -192,7 +195,7 @@ def _runs(pages: Pages) -> APIRouter:
         )
 
     @router.post("/runs/{run}/signals")
-    async def signal_form(request: Request, who: Who, run: str) -> Response:
+    async def signal_form(request: Request, who: Acts, run: str) -> Response:
         form = await read_form(request)
         kind = SIGNALS.get(form.get("kind", ""))
         if kind is None:
@@ -205,6 +208,7 @@ def _runs(pages: Pages) -> APIRouter:
 
 def _approvals(pages: Pages) -> APIRouter:
     router, desk = APIRouter(), pages.desk
+    may_vote = voter(desk)
 
     @router.get("/approvals")
     async def approvals_page(request: Request, who: Who, told: str = "") -> Response:
@@ -214,8 +218,13 @@ def _approvals(pages: Pages) -> APIRouter:
         latest = await desk.reads.list_runs(limit=MOST_PENDING)
         plans = {run.id: run.plan for run in (*latest, *asking)}
 
+        listed = {one.id: one for one in (*pending, *recent)}
+        tried = await asyncio.gather(*(desk.votes.refusals(one) for one in listed))
+        refused = dict(zip(listed, tried, strict=True))
+
         def view(request_: ApprovalRequest) -> ApprovalView:
-            return approval_view(desk, request_, who, plans.get(request_.run_id))
+            plan = plans.get(request_.run_id)
+            return approval_view(desk, request_, who, plan, refused[request_.id])
 
         shown = {one.id for one in pending}
         return await pages.show(
@@ -228,7 +237,9 @@ def _approvals(pages: Pages) -> APIRouter:
         )
 
     @router.post("/approvals/{approval_id}")
-    async def vote_form(request: Request, who: Who, approval_id: UUID) -> Response:
+    async def vote_form(
+        request: Request, approval_id: UUID, who: Principal = Depends(may_vote)
+    ) -> Response:
         form = await read_form(request)
         decision = form.get("decision", "")
         if decision not in ("approve", "reject"):

@@ -14,6 +14,7 @@ from web.desk import Desk
 from web.lookup import detail_of
 from web.pictures import MEDIA, Kind, draw, drawing_of
 from web.problems import Problem
+from web.roles import SEALED, states
 
 Who = Annotated[Principal, Depends(require())]
 KEPT_SECONDS = 300
@@ -28,7 +29,7 @@ def router_pictures(desk: Desk) -> APIRouter:
     async def own_picture(_who: Who, run: str, kind: Literal["svg", "png"]) -> Response:
         return await _answer(desk, await detail_of(desk, run), kind)
 
-    @router.get("/shared/{run}/{seal}/rates.{kind}")
+    @router.get("/shared/{run}/{seal}/rates.{kind}", openapi_extra=states(SEALED))
     async def sealed_picture(run: UUID, seal: str, kind: Literal["svg", "png"]) -> Response:
         # A wrong seal and a run that is none look alike.
         if desk.pictures is None or not desk.pictures.opens(str(run), seal):

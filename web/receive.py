@@ -28,11 +28,12 @@ from domain.event import (
     Unhandled,
 )
 from domain.intake import Ignore, Intake
+from domain.refusal import Refusal, Unheard
 from domain.service import Catalogue
 from store.records import Receipt
-from web.auth import Gatekeeper, TokenBook
+from web.auth import Gatekeeper, Tokens
 from web.commanded import COMMIT
-from web.correlate import correlate, spelled
+from web.correlate import answer_to, correlate, spelled
 from web.problems import Problem
 
 log = structlog.get_logger(__name__)
@@ -71,15 +72,19 @@ class Edge:
     hint: Callable[[UUID], None]
     catalogue: Callable[[], Catalogue]
     secrets: tuple[bytes, ...] = field(repr=False)
-    tokens: TokenBook
+    tokens: Tokens
     clock: Clock
     account: str = ""
+    roles: Callable[[], frozenset[str]] = frozenset
+    """Roles that policy names, which a sender may have."""
+    refuse: Callable[[Refusal], Awaitable[None]] | None = None
+    """Keeps a refusal (`store.refusals.Refusals.add`)."""
     revive: Revive | None = None
     """Looks whether a command is about a run that has ended (`web.revival.Revival.of`)."""
 
     def gatekeeper(self) -> Gatekeeper:
         """Tells senders by their tokens; page sessions do not count here."""
-        return Gatekeeper(self.tokens)
+        return Gatekeeper(self.tokens, roles=self.roles)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Delivery:
     payload: bytes = field(repr=False)
     body: EventBody
     remarks: tuple[str, ...] = ()
+    unheard: tuple[Unheard, ...] = ()
+    """Commands in a comment that is not read: kept as refused."""
 
 
 class Accepted(BaseModel):
@@ -141,11 +148,15 @@ async def receive(edge: Edge, delivery: Delivery) -> Response:
         body=spelled(delivery.body, catalogue),
     )
     remarks = tuple(Ignore(reason=remark) for remark in delivery.remarks)
-    intakes: Sequence[Intake] = (*correlate(event, catalogue), *remarks)
+    asked = correlate(event, catalogue)
+    if remarks and isinstance(event.body, Commanded) and not event.body.commands:
+        asked = ()
+    intakes: Sequence[Intake] = (*asked, *remarks, *answer_to(event, catalogue))
     with _storable(event):
         if edge.revive is not None and isinstance(event.body, Commanded):
             event, intakes = await edge.revive(event, intakes)
         receipt = await edge.events.accept(event, intakes, delivery.payload)
+        await _keep_refusals(edge, event, delivery, receipt)
     reason = _reason(receipt, intakes)
     log.info(
         "event",
@@ -160,6 +171,34 @@ async def receive(edge: Edge, delivery: Delivery) -> Response:
         for run_id in receipt.run_ids:
             edge.hint(run_id)
     return _answer(receipt, reason)
+
+
+async def _keep_refusals(edge: Edge, event: Event, delivery: Delivery, receipt: Receipt) -> None:
+    """Write down the commands that this delivery gives in vain: in a comment that is not read, or
+    read before."""
+    unheard = delivery.unheard if receipt.status != "duplicate" else ()
+    body = delivery.body
+    if receipt.status == "duplicate" and isinstance(body, Commanded):
+        unheard = tuple(
+            Unheard(
+                kind="replayed",
+                command=name,
+                principal=body.author.login,
+                reason=f"This was received before, as event {receipt.event_id}; it counts once.",
+                repo=body.repo,
+                number=body.number,
+                comment_id=body.comment_id,
+            )
+            for name in dict.fromkeys(one.name.value for one in body.commands)
+        )
+    if edge.refuse is None:
+        return
+    via = "comment" if delivery.source == "github" else "api"
+    for one in unheard:
+        refusal = Refusal(
+            **one.model_dump(), via=via, at=event.received_at, event_id=receipt.event_id
+        )
+        await edge.refuse(refusal)
 
 
 def _reason(receipt: Receipt, intakes: Sequence[Intake]) -> str:

@@ -55,13 +55,15 @@ class Revival:
         row = await self._meant(signal.address)
         if row is None or not row.state.is_final:
             return event, list(intakes)
+        # what else the comment asks for stands, its answer among it
+        others = [one for one in intakes if one is not signal]
         if row.state not in WORTH_RETRYING:
             reason = f"run {str(row.id)[:8]} ended {row.state.value}; there is nothing to retry"
-            return event, [Ignore(reason=reason)]
+            return event, [Ignore(reason=reason), *others]
         if not body.roles and body.association.upper() not in TRUSTED:
             who = body.author.login
             reason = f"{who} is no member of the repository and may not /{signal.kind}"
-            return event, [Ignore(reason=reason)]
+            return event, [Ignore(reason=reason), *others]
         detail = await self.runs.run_detail(row.id)
         if detail is None:
             return event, list(intakes)
@@ -76,11 +78,15 @@ class Revival:
             again=True,
         )
         follow = [
-            one.model_copy(update={"address": Address(repo=row.repo, sha=row.sha)})
+            one.model_copy(
+                update={"address": Address(repo=row.repo, sha=row.sha, number=row.number)}
+            )
             for one in (signal,)
-            if one.kind == CommandName.OVERRIDE.value
+            if row.sha is not None or row.number is not None
         ]
-        return event.model_copy(update={"body": detail.event.body}), [start, *follow]
+        answers = [one for one in others if isinstance(one, StartRun) and one.goal == "answer"]
+        revived = event.model_copy(update={"body": detail.event.body})
+        return revived, [start, *follow, *answers]
 
     async def _meant(self, address: Address) -> RunRow | None:
         """The newest release or rollback that the command is about."""

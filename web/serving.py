@@ -97,6 +97,8 @@ class Listening:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             access_log=False,
             server_header=False,
+            # who we talk to is who connected: a header may not say otherwise
+            proxy_headers=False,
             timeout_graceful_shutdown=5,
             lifespan="off",
         )

@@ -128,7 +128,7 @@ class EventTells:
     async def _override(self, run: RunRow, principal: Principal, reason: str) -> None:
         now = self.clock.now()
         until = now + timedelta(seconds=self.override_seconds())
-        await self.overrides.add(run.id, principal.name, principal.roles, reason, now, until)
+        await self.overrides.add(run.id, principal.person, principal.roles, reason, now, until)
 
     async def _signal(
         self, run: RunRow, kind: CommandName, principal: Principal, reason: str
@@ -136,13 +136,13 @@ class EventTells:
         args = (str(run.id), *([reason] if reason else []))
         body = Commanded(
             commands=(Command(name=kind, args=args),),
-            author=Actor(login=principal.name),
+            author=Actor(login=principal.person),
             repo=run.repo,
             number=run.number,
             roles=principal.roles,
         )
         payload = {
-            "author": principal.name,
+            "author": principal.person,
             "is_bot": False,
             "roles": list(principal.roles),
             "authorised": True,

@@ -21,7 +21,8 @@ ADMIN = "admin"
 """The role that has every role."""
 
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_KEYS = ("hash", "principal", "roles", "expires")
+_LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?")
+_KEYS = ("hash", "principal", "login", "roles", "expires")
 _MAKE_HASH = 'make it with: printf %s "$TOKEN" | sha256sum'
 
 
@@ -31,6 +32,13 @@ class Principal:
 
     name: str
     roles: tuple[str, ...]
+    login: str | None = None
+    """The person's login on the forge, where the name is another one."""
+
+    @property
+    def person(self) -> str:
+        """Whom votes and commands are put down to: nobody is two people by having a token."""
+        return self.login or self.name
 
     def has(self, role: str) -> bool:
         """Whether the principal has the role; `admin` has all."""
@@ -187,6 +195,9 @@ def _entry(raw: Any, file: str, line: int, problems: list[SourceProblem]) -> Tok
     name = raw.get("principal")
     if not isinstance(name, str) or not name.strip():
         wrong("`principal` has to name somebody", "principal: alice")
+    login = raw.get("login")
+    if login is not None and (not isinstance(login, str) or not _LOGIN.fullmatch(login)):
+        wrong("`login` has to be a login on the forge", "login: alice")
     roles = _roles(raw)
     if roles is None:
         wrong("`roles` has to be a list of names", "roles: [developer]")
@@ -195,7 +206,7 @@ def _entry(raw: Any, file: str, line: int, problems: list[SourceProblem]) -> Tok
         wrong("`expires` is not a date or time", expires)
     if len(problems) > before or match is None or roles is None or isinstance(expires, str):
         return None
-    return TokenEntry(match[1], Principal(str(name).strip(), roles), expires)
+    return TokenEntry(match[1], Principal(str(name).strip(), roles, login), expires)
 
 
 def _roles(raw: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from domain.effect import EffectState
 from domain.event import AlertGroup, Commanded, CommandName, Event
 from domain.plan import Plan
 from domain.verdict import MetricVerdict
+from policy.votes import who_may
 from store.records import DecisionRow, EffectRow, RunDetail, RunRow, VerdictRow
 from web.charts import Bars, Lines, bars, lines
 from web.desk import Desk
@@ -89,6 +90,10 @@ class ApprovalView:
     """Votes that were cast and do not count, with the reason."""
     covers: tuple[str, ...]
     """Titles of the steps that a yes covers."""
+    who: tuple[str, ...]
+    """Roles, teams and code owners that may answer."""
+    authors: tuple[str, ...]
+    """People whose own change it is."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,8 @@ def approval_view(
         refusal=reasons["approve"] or None,
         refused=refused,
         covers=covers,
+        who=who_may(request.requirement),
+        authors=tuple(dict.fromkeys((request.author, *request.authors))),
     )
 
 

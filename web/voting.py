@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from fastapi import Request
+
 from domain.approval import ApprovalRequest, ApprovalState, Vote
+from web.auth import Gatekeeper
 from web.desk import Desk
+from web.limits import read_body
 from web.lookup import request_of
 from web.problems import Problem
+from web.roles import ACTOR, VIEWER
 from web.tokens import Principal
 
 
@@ -21,26 +27,35 @@ async def cast(
     principal: Principal,
     via: str,
 ) -> ApprovalRequest:
-    """Record a vote. 404: no such request; 409: not open any more, or the digest is another one;
-    403: the person may not answer this question."""
-    _check_open(desk, await request_of(desk, approval_id), digest)
+    """Record a vote. 404: no such request; 409: not open any more, the digest is another one, or
+    the pull request's head is; 403: the person may not answer this question.
+
+    A vote that is refused is recorded as well, with the reason.
+    """
+    asked = await request_of(desk, approval_id)
     vote = _vote(desk, principal, decision, comment, via)
+    if principal.login is not None:
+        # only a token that names a login is known to be somebody on the forge
+        teams = await desk.teams_of(principal.login, asked.requirement)
+        vote = vote.model_copy(update={"teams": teams})
+    head = await desk.head_refusal(asked) if is_open(desk, asked) else None
     request, refusal = await desk.votes.vote(
         approval_id,
         vote,
-        digest,
-        lambda asked, said, named: desk.judge(asked, said, named, said.at),
+        digest.lower(),
+        lambda asked, said, named: desk.judge(asked, said, named, said.at) or head,
     )
     if refusal is not None:
         # somebody else may have answered in between
         _check_open(desk, request, digest)
-        raise Problem(403, _sentence(refusal), "The request names who may answer it.")
+        status = 409 if refusal == head else 403
+        raise Problem(status, _sentence(refusal), "The request names who may answer it.")
     return request
 
 
 def _vote(desk: Desk, principal: Principal, decision: str, comment: str, via: str) -> Vote:
     return Vote(
-        principal=principal.name,
+        principal=principal.person,
         roles=principal.roles,
         decision=decision,
         comment=comment.strip(),
@@ -87,3 +102,36 @@ def _check_open(desk: Desk, request: ApprovalRequest, digest: str) -> None:
             "The vote names another digest than the one that is asked about.",
             "What would be done has changed: read the request again, then vote on its digest.",
         )
+
+
+def voter(desk: Desk) -> Callable[[Request], Awaitable[Principal]]:
+    """A dependency: somebody who may vote on something. A vote of anybody else is kept as refused
+    where there is such a request, so that it can be seen who tried."""
+
+    async def dependency(request: Request) -> Principal:
+        gatekeeper: Gatekeeper = request.app.state.gatekeeper
+        principal = gatekeeper.require(request, VIEWER)
+        if gatekeeper.admits(principal, ACTOR):
+            return principal
+        reason = f"{principal.name} may look, and may not vote."
+        asked = await _asked(desk, str(request.path_params.get("approval_id", "")))
+        if asked is not None:
+            decision = "reject" if b"reject" in (await read_body(request, 64 * 1024)) else "approve"
+            vote = _vote(desk, principal, decision, "", "api")
+            reason = desk.judge(asked, vote, asked.digest, vote.at) or reason
+            await desk.votes.vote(asked.id, vote, asked.digest, lambda *_: reason)
+        raise Problem(
+            403,
+            _sentence(reason),
+            "Ask an admin to add a role, such as developer, to your entry in FERMATA_TOKENS.",
+        )
+
+    dependency.fermata_role = ACTOR  # type: ignore[attr-defined]
+    return dependency
+
+
+async def _asked(desk: Desk, approval_id: str) -> ApprovalRequest | None:
+    try:
+        return await desk.votes.get(UUID(approval_id))
+    except ValueError:
+        return None

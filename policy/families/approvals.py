@@ -178,7 +178,9 @@ def _this_request(case: Case) -> ApprovalRequest | None:
 
 
 def _authors(case: Case, request: ApprovalRequest) -> tuple[str, ...]:
-    return request.author, case.facts.change.author.login
+    opened_by = case.facts.change.opened_by
+    opener = (opened_by.login,) if opened_by is not None else ()
+    return (request.author, *request.authors, case.facts.change.author.login, *opener)
 
 
 def _merged(case: Case, vote: Vote) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from domain.action import target_of
 from policy.finding import Case, Finding, deny
 
-SPEAKING_GOALS = frozenset({"preview", "notify", "nothing"})
+SPEAKING_GOALS = frozenset({"preview", "notify", "answer", "unlock", "nothing"})
 
 
 def findings(case: Case) -> Iterator[Finding]:

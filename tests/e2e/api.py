@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -112,6 +112,23 @@ class Api:
         pending = [one for one in run["approvals"] if one["state"] == "pending"]
         assert pending, described(run)
         return dict(pending[-1])
+
+    async def until_there(
+        self,
+        look: Callable[[], Awaitable[Json]],
+        what: str,
+        check: Callable[[Json], bool],
+        seconds: float = 40.0,
+    ) -> Json:
+        """What `look` sees as soon as `check` holds. Raises `TooLate`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = await look()
+            if check(seen):
+                return seen
+            if time.monotonic() > deadline:
+                raise TooLate(f"waited for {what}:\n{seen}")
+            await asyncio.sleep(POLL_SECONDS)
 
     @property
     def _headers(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 Json = dict[str, Any]
@@ -51,14 +52,26 @@ def merged(
 
 
 def comment(
-    repo: str, number: int, body: str, *, by: str, association: str, kind: str = "User"
+    repo: str,
+    number: int,
+    body: str,
+    *,
+    by: str,
+    association: str,
+    kind: str = "User",
+    action: str = "created",
+    id: int | None = None,
+    at: datetime | None = None,
 ) -> Json:
-    """`issue_comment`, created on a pull request."""
+    """`issue_comment` on a pull request, written now or `at`."""
+    written = (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "action": "created",
+        "action": action,
         "issue": {"number": number, "pull_request": {"url": "https://api.github.com/x"}},
         "comment": {
-            "id": next(_IDS),
+            "id": next(_IDS) if id is None else id,
+            "created_at": written,
+            "updated_at": written,
             "body": body,
             "user": {"login": by, "type": kind},
             "author_association": association,

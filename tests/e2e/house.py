@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
@@ -25,6 +26,7 @@ from tests.e2e.api import Api
 from tests.e2e.served import ROOT, SECRET
 from web.auth import Gatekeeper
 from web.serving import Listening
+from web.tokens import TokenBook
 
 SPEED = 150.0
 """Seconds of the world in one real second."""
@@ -72,26 +74,31 @@ def slow_services(folder: Path, bake: str) -> Path:
 
 @contextlib.asynccontextmanager
 async def open_town(
-    data: Path, opening: datetime, services: Path, policy: Path = ROOT / "policy.yaml"
+    data: Path,
+    opening: datetime,
+    services: Path,
+    policy: Path = ROOT / "policy.yaml",
+    **changes: Any,
 ) -> AsyncIterator[Town]:
-    """The house for the length of the block, its world's clock set to `opening`."""
-    settings = Settings(
-        _env_file=None,
-        database_url=None,
-        redis_url=None,
-        kubeconfig=None,
-        kubernetes_service_host=None,
-        prometheus_url=None,
-        github_webhook_secret=(SecretStr(SECRET),),
-        github_token=None,
-        github_app_id=None,
-        slack_webhook_url=None,
-        notify_webhook_url=None,
-        fermata_tokens=None,
-        fermata_data=data,
-        fermata_policy=policy,
-        fermata_services=services,
-    )
+    """The house for the length of the block, its world's clock set to `opening`; `changes` are
+    settings that are to be otherwise."""
+    told: dict[str, Any] = {
+        "database_url": None,
+        "redis_url": None,
+        "kubeconfig": None,
+        "kubernetes_service_host": None,
+        "prometheus_url": None,
+        "github_webhook_secret": (SecretStr(SECRET),),
+        "github_token": None,
+        "github_app_id": None,
+        "slack_webhook_url": None,
+        "notify_webhook_url": None,
+        "fermata_tokens": None,
+        "fermata_data": data,
+        "fermata_policy": policy,
+        "fermata_services": services,
+    }
+    settings = Settings(_env_file=None, **{**told, **changes})
     _, catalogue = server.load_files(settings)
     clock = WorldClock(opening, SPEED)
     world = SimulatedWorld(catalogue, data, clock=clock, persist=False)
@@ -109,6 +116,7 @@ async def open_town(
 def _access(settings: Settings) -> Access:
     access = open_access(settings)
     book = access.gatekeeper.tokens
+    assert isinstance(book, TokenBook)
     for name, roles in PEOPLE.items():
         book = book.with_token(f"{name}-token", name, roles)
     return replace(access, gatekeeper=Gatekeeper(book, access.gatekeeper.sessions))

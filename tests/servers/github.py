@@ -23,6 +23,7 @@ from tests.servers.local import LocalServer
 
 VERSIONS = {"2022-11-28", "2026-03-10"}
 MAX_BODY = 65_536
+REACTIONS = {"+1", "-1", "laugh", "confused", "heart", "hooray", "rocket", "eyes"}
 MAX_LISTED_FILES = 3000
 NOT_FOUND = {
     "message": "Not Found",
@@ -38,6 +39,8 @@ class Comment:
     id: int
     login: str
     body: str
+    reactions: list[tuple[str, str]] = field(default_factory=list)
+    """(login, content) of each."""
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Pull:
     files: list[tuple[str, str | None]] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     counted: int | None = None
+    opener: str = "ada"
     locked: bool = False
 
 
@@ -57,6 +61,8 @@ class Repo:
 
     pulls: dict[int, Pull] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
+    every_commit: bool = False
+    """Whether any commit that is asked for is there; none has a file in it."""
     permissions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -177,9 +183,13 @@ class GitHubServer(LocalServer):
             ("POST", r"/issues/(\d+)/comments", self._create_comment),
             ("PATCH", r"/issues/comments/(\d+)", self._update_comment),
             ("DELETE", r"/issues/comments/(\d+)", self._delete_comment),
+            ("GET", r"/issues/comments/(\d+)/reactions", self._list_reactions),
+            ("POST", r"/issues/comments/(\d+)/reactions", self._react),
             ("GET", r"/pulls/(\d+)", self._pull),
             ("GET", r"/pulls/(\d+)/files", self._files),
             ("GET", r"/branches/(.+)", self._branch),
+            ("GET", r"/commits/([^/]+)", self._commit),
+            ("GET", r"/contents/(.+)", self._no_file),
             ("GET", r"/collaborators/([^/]+)/permission", self._permission),
         ):
             found = re.fullmatch(pattern, path)
@@ -225,6 +235,35 @@ class GitHubServer(LocalServer):
         comment.body = body["body"]
         return _json(_comment(comment))
 
+    def _list_reactions(
+        self, request: web.Request, repo: Repo, number: str, body: Any, who: str
+    ) -> web.Response:
+        comment = _find(repo, int(number))
+        if comment is None:
+            return _json(NOT_FOUND, 404)
+        return self._paged(
+            request,
+            [
+                {"content": content, "user": {"login": login}}
+                for login, content in comment.reactions
+            ],
+        )
+
+    def _react(
+        self, request: web.Request, repo: Repo, number: str, body: Any, who: str
+    ) -> web.Response:
+        comment = _find(repo, int(number))
+        if comment is None:
+            return _json(NOT_FOUND, 404)
+        content = body.get("content") if isinstance(body, dict) else None
+        if content not in REACTIONS or set(body) != {"content"}:
+            self.wrong(f"POST {request.path}: {body!r} is not a reaction")
+            return _json({"message": "Validation Failed"}, 422)
+        there = (who, content) in comment.reactions
+        if not there:
+            comment.reactions.append((who, content))
+        return _json({"content": content, "user": {"login": who}}, 200 if there else 201)
+
     def _delete_comment(
         self, request: web.Request, repo: Repo, number: str, body: Any, who: str
     ) -> web.Response:
@@ -254,7 +293,14 @@ class GitHubServer(LocalServer):
         if pull is None:
             return _json(NOT_FOUND, 404)
         counted = len(pull.files) if pull.counted is None else pull.counted
-        return _json({"number": int(number), "head": {"sha": pull.head}, "changed_files": counted})
+        return _json(
+            {
+                "number": int(number),
+                "head": {"sha": pull.head},
+                "user": {"login": pull.opener, "type": "User"},
+                "changed_files": counted,
+            }
+        )
 
     def _files(
         self, request: web.Request, repo: Repo, number: str, body: Any, who: str
@@ -271,6 +317,18 @@ class GitHubServer(LocalServer):
         if sha is None:
             return _json({**NOT_FOUND, "message": "Branch not found"}, 404)
         return _json({"name": name, "commit": {"sha": sha}})
+
+    def _no_file(
+        self, request: web.Request, repo: Repo, path: str, body: Any, who: str
+    ) -> web.Response:
+        return _json(NOT_FOUND, 404)
+
+    def _commit(
+        self, request: web.Request, repo: Repo, sha: str, body: Any, who: str
+    ) -> web.Response:
+        if not repo.every_commit:
+            return _json({**NOT_FOUND, "message": "No commit found for the ref"}, 404)
+        return _json({"sha": sha, "commit": {"message": "a change"}})
 
     def _permission(
         self, request: web.Request, repo: Repo, login: str, body: Any, who: str

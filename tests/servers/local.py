@@ -98,7 +98,7 @@ class LocalServer:
         assert self._runner is not None
         await self._runner.cleanup()
         if error is None:
-            assert self.violations == []
+            assert self.violations == [], self.violations
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()

@@ -84,7 +84,7 @@ async def test_a_role_is_needed_and_admin_has_every_role() -> None:
     async with pages() as client:
         refused = await client.post("/ship", headers={"x-api-key": "dev"})
         assert refused.status_code == 403
-        assert refused.json()["error"] == "dana does not have the role release-manager."
+        assert refused.json()["error"] == "dana may not do this: it takes the role release-manager."
         assert (await client.post("/ship", headers={"x-api-key": "root"})).json() == "ada"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,33 @@ def test_several_commands_keep_their_order_and_line_numbers() -> None:
         "one <!-- a\nb -->/approve",
         "one `a\nb`/approve",
         "1. step\n   ```\n   /approve\n   ```",
+        # a paragraph of a quote goes on without the mark
+        "> can we ship?\n/approve",
+        "> > deeper\n> less\n/approve",
+        "<details>\n\n/approve\n\n</details>",
+        "<details><summary>log</summary>\n\n- a\n\n/approve\n\n</details>",
+        "<details>\n<details>\n\n</details>\n\n/approve\n\n</details>",
+        "<DETAILS open>\n\n/approve",
+        "look: <details>\n/approve\n</details>",
+        "<blockquote>\n\n/approve\n\n</blockquote>",
+        "<del>\n\n/approve\n\n</del>",
+        "<table><tr><td>\n\n/approve\n\n</td></tr></table>",
+        "On Thu, 26 Nov 2026 at 10:00, bob <b@example.org> wrote:\n\n/approve",
+        "thanks\n\n-----Original Message-----\n/approve",
+        "\uff0fapprove",
+        "\u2044approve",
+        "/\u0430pprove",
+        "/appr\u200bove",
+        "\u200b/approve",
+        "\ufeff/approve",
+        "text\u2028/approve",
+        "text\x0b/approve",
+        "text\x85/approve",
+        "~~~\n```\n~~~~\n~~~ x\n```\n/approve",
+        "- - /approve",
+        "* a\n  * /deploy checkout prod",
+        "1) /approve",
+        "| /approve |\n|---|",
     ],
 )
 def test_no_command_is_found(body: str) -> None:
@@ -99,14 +128,19 @@ def test_no_command_is_found(body: str) -> None:
     "body",
     [
         "```\ncode\n```\n/approve",
-        "> can we ship?\n/approve",
         "> can we ship?\n\n/approve",
         "- a list\n\n/approve",
         "<!-- note -->\n/approve",
         "text <!-- note -->\n/approve",
         "an odd ` backtick\n/approve",
         "escaped \\`a\n/approve\n`",
-        "<details>\n\n/approve\n\n</details>",
+        "<details>\n\nlong\n\n</details>\n\n/approve",
+        "about `<details>` and more\n/approve",
+        "```\n<details>\n```\n/approve",
+        "<!-- <details> -->\n\n/approve",
+        "</details>\n\n/approve",
+        "On Monday Bob wrote the test.\n/approve",
+        "/approve\n\nOn Thu, 26 Nov 2026 at 10:00, bob <b@example.org> wrote:\n\n> /hold\n/hold",
         "# Review\n/approve",
         "`a` and `b`\n/approve",
     ],
@@ -191,3 +225,57 @@ def test_a_command_after_closed_code_is_always_found(before: list[str]) -> None:
     last = parse_comment(f"```\n{code}\n```\n\n/cancel")[-1]
     assert isinstance(last, Command)
     assert last.name is CommandName.CANCEL
+
+
+PILES = {
+    "lines of text": "some words here\n",
+    "commands": "/hold\n",
+    "misspelt commands": "/aprove\n",
+    "quotes": "> a\n/approve\n",
+    "one deep quote": ">",
+    "lists": "- a\n",
+    "deeper lists": "- ",
+    "fences": "```\n/approve\n",
+    "tildes": "~~~\n",
+    "backticks": "` `` ``` ```` ` ",
+    "unclosed comments": "a <!-- b ",
+    "closed comments": "a <!-- b --> ",
+    "details": "<details>\n\n/approve\n\n",
+    "closing tags": "</details>\n\n",
+    "tags that close nothing": "<details></ul>",
+    "half tags": "<details ",
+    "escapes": "\\`\\<",
+    "brackets": "[[[[](",
+    "references": "[a]: b\n",
+    "quotes in arguments": '/override "a\n',
+    "setext": "a\n=\n",
+    "mail": "On a b c wrote\n",
+}
+
+
+@pytest.mark.parametrize("pile", list(PILES))
+def test_the_time_grows_with_the_length_and_no_faster(pile: str) -> None:
+    """A comment of ten times the length may take ten times as long, with room for noise."""
+
+    def taken(characters: int) -> float:
+        body = "/help\n\n" + (PILES[pile] * (characters // len(PILES[pile]) + 1))[:characters]
+        start = time.process_time()
+        parse_comment(body)
+        return time.process_time() - start
+
+    small, large = taken(6_500), taken(65_000)
+    assert large < 0.1 + 30 * small, (small, large)
+
+
+def test_runs_of_backticks_of_every_length_are_read_in_time() -> None:
+    body = "/help\n\n" + " ".join("`" * length for length in range(1, 350))
+    start = time.process_time()
+    assert names(body) == ["help"]
+    assert time.process_time() - start < 1.0
+
+
+def test_ten_thousand_lines_are_read_in_time() -> None:
+    body = "\n".join(f"line {number}" for number in range(10_000)) + "\n\n/approve"
+    start = time.process_time()
+    assert as_json(parse_comment(body)) == [{"command": "approve", "args": [], "line": 10_002}]
+    assert time.process_time() - start < 3.0

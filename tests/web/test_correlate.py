@@ -126,7 +126,11 @@ def group(*alerts: Alert, status: str = "firing") -> AlertGroup:
 
 @pytest.mark.parametrize("action", ["opened", "synchronize", "reopened"])
 def test_a_new_head_of_a_pull_request_is_previewed_and_replaces_older_heads(action: str) -> None:
-    run = start(pull(action=action))
+    run, *others = ask(pull(action=action))
+    assert isinstance(run, StartRun)
+    # a question about the head before it has to be looked at again
+    told = [one.kind for one in others if isinstance(one, SendSignal)]
+    assert told == (["pushed"] if action == "synchronize" else [])
     assert run.goal == "preview"
     assert run.change_key == "pr:acme/shop#7@head1"
     assert run.supersede_group == "pr:acme/shop#7"
@@ -258,6 +262,7 @@ def test_a_command_on_a_pull_request_is_told_to_its_runs(name: str) -> None:
         "args": ["looks", "fine"],
         "reason": "looks fine",
         "comment_id": 99,
+        "said_at": None,
         "number": 7,
         "repo": "acme/shop",
     }

@@ -336,7 +336,7 @@ def test_commands_in_a_comment_carry_who_where_and_their_standing() -> None:
         payloads.comment("/approve", user=payloads.user("sneaky[bot]")),
         payloads.comment("/approve", user=payloads.user("Our-Account")),
         payloads.comment("no commands here"),
-        payloads.comment("/aprove"),
+        payloads.comment("/lgtm"),
         payloads.comment("> /approve"),
         {**payloads.comment("/approve"), "comment": {"id": 1, "body": None}},
     ],
