@@ -128,9 +128,9 @@ Every address states the least that it asks for; `x-fermata-role` in `/openapi.j
 This table is written from the running application; a test fails when it is stale.
 
 `any role` is one of `viewer`, `auditor`, `developer`, `release-manager`, `sre-lead`, `admin`, or
-another that `policy.yaml` names. Some addresses ask for more once they know what is asked: a vote takes a role
-that the question names, `hold`, `resume`, `cancel` and `retry` take `developer`, `release-manager`
-or `sre-lead`, an override takes a role of `overrides.roles`. `admin` may do all.
+another that `policy.yaml` names. Some addresses ask for more once they know what is asked: a vote
+takes a role that the question names, `hold`, `resume`, `cancel` and `retry` take `developer`,
+`release-manager` or `sre-lead`, an override takes a role of `overrides.roles`. `admin` may do all.
 
 | address | who | what |
 |---|---|---|
