@@ -48,7 +48,10 @@ def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
         case CheckResult() as body:
             return (_foreign(body.repo, catalogue) or _check_result(body),)
         case Commanded() as body:
-            return commands(body, event, catalogue) or (Ignore(reason="no command was given"),)
+            asked = commands(body, event, catalogue)
+            # a comment that asks to be told something is answered, and asks for nothing else
+            told = bool(body.commands) and body.comment_id is not None
+            return asked if asked or told else (Ignore(reason="no command was given"),)
         case AlertGroup() as body:
             return _alert(body, catalogue)
         case Unhandled() as body:
