@@ -32,10 +32,10 @@ def judge_case(case: Case, *, tracked: bool = False) -> Judged:
     objectives: dict[str, float | None] = {**options.objectives}
     for window in windows:
         objectives.setdefault(window.metric, None)
-    planned = max(
-        (len({one.start for one in windows if one.metric == name}) for name in objectives),
-        default=0,
-    )
+    starts: dict[str, set[datetime]] = {}
+    for window in windows:
+        starts.setdefault(window.metric, set()).add(window.start)
+    planned = max((len(one) for one in starts.values()), default=0)
 
     def said(seen: Sequence[MetricWindow], final: bool) -> Verdict:
         return judge(

@@ -7,6 +7,7 @@ takes the fractional counts that Prometheus extrapolates to.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,7 @@ def lower_ratio(
     return share / (1 - share) * base_total / total
 
 
+@lru_cache(maxsize=1024)  # a bound is asked for when judging, and again when it is put in words
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """The x with I_x(a, b) = probability, to 9 digits, by Newton with bisection to fall back on."""
     low, high = 0.0, 1.0
