@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from commands import audit, comments, events, judge, policy, runs, serving
+from commands import audit, comments, events, judge, policy, redact, runs, serving
 from domain.errors import SourceError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Event-driven, agentic DevOps on one state graph. Begin with [bold]fermata demo[/bold], "
     "or with [bold]fermata serve[/bold] and [bold]fermata event send FILE[/bold].",
 )
-for group in (serving, events, runs, policy, comments, audit, judge):
+for group in (serving, events, runs, policy, comments, audit, judge, redact):
     app.add_typer(group.app)
 
 

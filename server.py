@@ -38,6 +38,7 @@ from nodes.gate import Gate
 from nodes.happenings import Happenings
 from nodes.inquiry import Inquiry
 from nodes.judge import JudgeConfig
+from nodes.leaks import Leaks
 from nodes.manifests import Manifests
 from nodes.observe import Observe
 from nodes.passage import NoProbe, Probe
@@ -49,12 +50,14 @@ from nodes.unlocking import Unlocking
 from nodes.wait import Wait
 from nodes.watch import Watch
 from nodes.wording import Wording
+from policy.redaction.engine import Redactor
 from policy.rules import ManifestRules, Rules
 from settings import Settings
 from store import embedded, migrate, roles
 from store.answers import Answers
 from store.books import Books
 from store.checkpoints import FencedSaver
+from store.cleaning import Cleaner
 from store.database import Database
 from store.queue import Hints
 from surface import Access, make_app, open_access
@@ -65,8 +68,10 @@ from web.auth import session_key
 from web.logs import set_up_logging
 from web.metrics import Metrics
 from web.policy_file import PolicyInForce
+from web.redacting import known_secrets, open_redactor
 from web.serving import Listening, is_loopback
 from web.sharing import PictureLinks
+from web.sinks import Sinks
 
 log = structlog.get_logger("fermata")
 
@@ -97,6 +102,7 @@ class House:
     hints: Hints
     backends: tuple[Backend, ...]
     metrics: Metrics
+    sinks: Sinks
     standing: roles.Standing
     """What this process could do to the audit record."""
 
@@ -112,6 +118,7 @@ class House:
             clock=self.clock,
             access=access,
             metrics=self.metrics,
+            sinks=self.sinks,
             standing=self.standing,
             forge=self.toolbox.readers.forge,
         )
@@ -152,9 +159,12 @@ async def open_house(
     """
     policy, catalogue = load_files(settings)
     settings.fermata_data.mkdir(parents=True, exist_ok=True)
+    sinks = Sinks(the_redactor(settings))
     async with contextlib.AsyncExitStack() as stack:
         url, where = await _database_url(settings, stack)
-        database, standing = await _as_service(url, embedded=settings.database_url is None)
+        database, standing = await _as_service(
+            url, embedded=settings.database_url is None, clean=sinks.values
+        )
         stack.push_async_callback(database.close)
         url = database.url
         books = Books.of(database)
@@ -170,7 +180,11 @@ async def open_house(
         stack.push_async_callback(hints.close)
         saver = FencedSaver(database.pool, allowed=checkpointed_types())
         metrics = Metrics()
-        toolbox = dataclasses.replace(toolbox, writers=metrics.watched(toolbox.writers))
+        toolbox = dataclasses.replace(
+            toolbox,
+            readers=sinks.read(toolbox.readers),
+            writers=metrics.watched(sinks.written(toolbox.writers)),
+        )
         pictures = PictureLinks(session_key(settings.fermata_data))
 
         async def hint(run_id: UUID) -> None:
@@ -189,6 +203,7 @@ async def open_house(
             pictures,
             constraints,
             hint,
+            sinks.redactor,
         )
         queue = Backend("queue", "real", "Redis" if redis else "the same PostgreSQL")
         yield House(
@@ -203,8 +218,15 @@ async def open_house(
             hints=hints,
             backends=(Backend("database", "real", where), queue, *toolbox.backends),
             metrics=metrics,
+            sinks=sinks,
             standing=standing,
         )
+
+
+def the_redactor(settings: Settings) -> Redactor:
+    """Rules, key and known secrets of this installation. Raises SourceError for a bad rule file."""
+    known = known_secrets(settings)
+    return open_redactor(settings.fermata_redaction_rules, settings.fermata_data, known)
 
 
 def load_files(settings: Settings) -> tuple[PolicyInForce, Catalogue]:
@@ -244,7 +266,9 @@ async def _database_url(settings: Settings, stack: contextlib.AsyncExitStack) ->
     return server.url, f"embedded PostgreSQL in {settings.fermata_data}"
 
 
-async def _as_service(url: str, *, embedded: bool) -> tuple[Database, roles.Standing]:
+async def _as_service(
+    url: str, *, embedded: bool, clean: Cleaner
+) -> tuple[Database, roles.Standing]:
     """Migrate, then connect as the role that can change no audit row, where there is one."""
     owner = await Database.open(url, min_size=1, max_size=2)
     try:
@@ -252,7 +276,7 @@ async def _as_service(url: str, *, embedded: bool) -> tuple[Database, roles.Stan
         url = await roles.service_url(owner, embedded=embedded)
     finally:
         await owner.close()
-    database = await Database.open(url)
+    database = await Database.open(url, clean=clean)
     standing = await roles.standing(database)
     if standing.guard != "sealed":
         log.warning("audit rows could be changed", detail=standing.detail)
@@ -282,6 +306,7 @@ def _nodes(
     pictures: PictureLinks,
     constraints: Callable[[ManifestRules], Examiner],
     hint: Callable[[UUID], Awaitable[None]],
+    redactor: Redactor,
 ) -> Nodes:
     """Each node with exactly the ports it needs; only `execute` gets writers."""
     wording = Wording(base_url)
@@ -304,6 +329,7 @@ def _nodes(
             clock,
             books.locks,
             Answering(answers, books.queries, who, the_rules, wording),
+            Leaks(readers.forge, redactor),
         ),
         release=Release(clock),
         gate=Gate(
@@ -359,7 +385,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
             f"{host} can be reached by others, and there are no tokens to tell them apart. Set "
             "FERMATA_TOKENS to a token file (docs/settings.md), or listen on 127.0.0.1."
         )
-    set_up_logging(settings.fermata_log)
+    set_up_logging(settings.fermata_log, the_redactor(settings))
     listening = Listening(host, port)
     stopping = asyncio.Event()
     on_stop(stopping.set)
@@ -410,7 +436,7 @@ def on_stop(stop: Callable[[], None]) -> None:
 
 async def work(settings: Settings, workers: int) -> int:
     """Advance runs until SIGINT or SIGTERM; the exit code."""
-    set_up_logging(settings.fermata_log)
+    set_up_logging(settings.fermata_log, the_redactor(settings))
     base_url = settings.fermata_url or "http://127.0.0.1:8321"
     async with open_house(settings, base_url=base_url, host=False) as house:
         worker = await house.worker(workers)

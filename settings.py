@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     )
     fermata_policy: Path = Field(default=Path("policy.yaml"), description="policy file")
     fermata_services: Path = Field(default=Path("services.yaml"), description="service catalogue")
+    fermata_redaction_rules: Path | None = Field(
+        default=None,
+        description="rule file in the gitleaks TOML format; unset: the rules shipped "
+        "(docs/redaction.md)",
+    )
     fermata_tokens: Path | None = Field(
         default=None, description="token file: hash, principal, roles"
     )

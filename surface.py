@@ -34,6 +34,7 @@ from web.receive import Edge
 from web.revival import Revival
 from web.roles import state_roles
 from web.sharing import PictureLinks
+from web.sinks import CleanErrors, Sinks
 from web.site import TAGS, install
 from web.tells import EventTells
 from web.token_file import TokenFile
@@ -111,6 +112,7 @@ def make_app(
     clock: Clock,
     access: Access,
     metrics: Metrics,
+    sinks: Sinks,
     standing: Standing,
     forge: ForgeReader,
 ) -> ASGIApp:
@@ -161,9 +163,11 @@ def make_app(
         roles=roles,
         clock=clock,
         refuse=books.refusals.add,
+        clean=sinks.values.redact_model,
         revive=Revival(books.queries).of,
     )
     desk = Desk(
+        mask=sinks.redactor.redact,
         reads=books.queries,
         windows=books.verdicts,
         pictures=access.pictures,
@@ -216,4 +220,4 @@ def make_app(
     install(app, desk, gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
     state_roles(app)
-    return Lingering(ShortWay(app, intake, metrics))
+    return Lingering(CleanErrors(ShortWay(app, intake, metrics), sinks.redactor))

@@ -25,6 +25,7 @@ from domain.workload import TrackState, WorkloadState
 from nodes.conductor import Conductor
 from nodes.foresight import facts_of
 from nodes.inquiry import reach
+from nodes.leaks import Leaks
 from nodes.passage import PassageRuntime
 from nodes.wording import Wording
 from policy.codeowners import owned_paths
@@ -212,6 +213,7 @@ def _conductor(
         _Stopped(at),
         cast(Any, None),
         cast(Any, None),
+        Leaks(forge, cast(Any, None)),
     )
 
 

@@ -26,6 +26,7 @@ from domain.state import Baseline, Outcome, Proposal, State, Update, current_ste
 from nodes.answering import Answering
 from nodes.foresight import Foreseen, foresee
 from nodes.inquiry import Found, Inquiry
+from nodes.leaks import Leaks
 from nodes.passage import PassageRuntime
 from nodes.planning import (
     comment_step,
@@ -44,6 +45,9 @@ from store.releases import Releases
 from store.runs import Runs
 from tools.toolbox import Readers
 
+LOOKED_THROUGH = ("release", "preview")
+"""Goals of runs whose change is looked through for secrets; others change no code."""
+
 
 @dataclass(frozen=True)
 class Conductor:
@@ -58,6 +62,7 @@ class Conductor:
     clock: Clock
     locks: Locks
     answering: Answering
+    leaks: Leaks
 
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
         if state["plan"] is None:
@@ -69,6 +74,9 @@ class Conductor:
         if state["goal"] == "answer":
             return await self._answer(state, lease)
         change = await self._change(state["event"], state["goal"])
+        if state["goal"] in LOOKED_THROUGH:
+            scan = await self.leaks.of(change)
+            change = change.model_copy(update={"secret_scan": scan})
         try:
             plan, baselines = await self._plan_for(state, change)
         except Permanent as error:

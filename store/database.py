@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -22,6 +23,7 @@ from tenacity import (
 )
 
 from domain.errors import LeaseLost
+from store.cleaning import Cleaner, clean_dumpers
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
@@ -66,11 +68,14 @@ class Database:
         self.pool = pool
 
     @classmethod
-    async def open(cls, url: str, *, min_size: int = 2, max_size: int = 20) -> Database:
-        """Connect. `url` is `postgresql://…` or `postgres://…`; sizes are in connections.
+    async def open(
+        cls, url: str, *, min_size: int = 2, max_size: int = 20, clean: Cleaner | None = None
+    ) -> Database:
+        """Connect. What is stored as text or JSON goes through `clean` first.
 
-        Raises `ValueError` for another kind of URL and `psycopg.OperationalError` when the server
-        cannot be reached within some seconds.
+        `url` is `postgresql://…` or `postgres://…`; sizes are in connections. Raises `ValueError`
+        for another kind of URL and `psycopg.OperationalError` when the server cannot be reached
+        within some seconds.
         """
         check_url(url)
         pool: Pool = AsyncConnectionPool(
@@ -88,7 +93,7 @@ class Database:
             max_size=max_size,
             open=False,
             check=still_there,
-            configure=_configure,
+            configure=partial(_configure, clean=clean),
             timeout=GETTING_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             reconnect_failed=_try_again,
@@ -232,7 +237,10 @@ def _without_nul(value: Any) -> Any:
             return value
 
 
-async def _configure(conn: Connection) -> None:
+async def _configure(conn: Connection, clean: Cleaner | None) -> None:
+    if clean is not None:
+        for kind, dumper in clean_dumpers(clean):
+            conn.adapters.register_dumper(kind, dumper)
     conn.prepare_threshold = 2
     await conn.execute(SESSION)
 

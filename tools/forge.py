@@ -13,6 +13,7 @@ from domain.action import Action, GitCommentPr, GitReact
 from domain.effect import Applied, Stamp
 from domain.errors import AdapterError, Permanent
 from domain.repository import RepoFile
+from domain.secret import FilePatch
 from tools.github_client import GitHubClient
 from tools.github_errors import Refused
 from tools.github_reactions import react, reacted
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 MAX_FILES = 3000
 """GitHub lists no more files of a pull request than this, without saying that there are more."""
+MAX_COMPARED = 300
+"""The same for a comparison of two commits."""
 MAX_COMMENTS = 3000
 ROLES: dict[str, tuple[str, ...]] = {
     "admin": ("admin", "release-manager", "developer"),
@@ -70,21 +73,48 @@ class GitHubForge:
 
         Unknown also means: more than GitHub lists, or fewer than it counts.
         """
+        files = await self._files(repo, number, "changed_paths")
+        if files is None:
+            return None
+        names = {file.get(key) for file in files for key in ("filename", "previous_filename")}
+        return tuple(sorted(name for name in names if isinstance(name, str)))
+
+    async def patches(self, repo: str, number: int) -> tuple[FilePatch, ...] | None:
+        """What a pull request does to each file; None when unknown, as for `changed_paths`."""
+        files = await self._files(repo, number, "patches")
+        return None if files is None else _patches(files)
+
+    async def patches_between(
+        self, repo: str, base: str, head: str
+    ) -> tuple[FilePatch, ...] | None:
+        """What came between two commits does to each file.
+
+        None when unknown, or when there are as many files as GitHub shows at most.
+        """
+        try:
+            told = await self._client.get(f"/compare/{base}...{head}", repo=repo)
+        except AdapterError as error:
+            _unknown("patches_between", error)
+            return None
+        files = told.get("files") if isinstance(told, dict) else None
+        if not isinstance(files, list) or len(files) >= MAX_COMPARED:
+            return None
+        return _patches(files)
+
+    async def _files(self, repo: str, number: int, what: str) -> list[Any] | None:
+        """The files of a pull request, all of them or None."""
         try:
             pull = await self._client.get(f"/pulls/{number}", repo=repo)
             files, ended = await self._client.pages(
                 f"/pulls/{number}/files", repo=repo, most=MAX_FILES
             )
         except AdapterError as error:
-            _unknown("changed_paths", error)
+            _unknown(what, error)
             return None
         counted = pull.get("changed_files") if isinstance(pull, dict) else None
         if not ended or len(files) >= MAX_FILES or not isinstance(counted, int):
             return None
-        if len(files) < counted:
-            return None
-        names = {file.get(key) for file in files for key in ("filename", "previous_filename")}
-        return tuple(sorted(name for name in names if isinstance(name, str)))
+        return None if len(files) < counted else list(files)
 
     async def head_sha(self, repo: str, number: int) -> str | None:
         """The pull request's head right now; None when unknown."""
@@ -271,6 +301,18 @@ def _comment_action(action: Action) -> GitCommentPr:
     if not isinstance(action, GitCommentPr):
         raise Permanent(f"the forge cannot do {action.kind}", "see the settings in the README")
     return action
+
+
+def _patches(files: list[Any]) -> tuple[FilePatch, ...]:
+    """A file that only moved or went away adds nothing; one without a diff is unread."""
+    found = []
+    for file in files:
+        patch = file.get("patch")
+        adds_nothing = file.get("status") in ("removed", "renamed") and not file.get("additions")
+        if not isinstance(patch, str):
+            patch = "" if adds_nothing else None
+        found.append(FilePatch(path=str(file.get("filename")), patch=patch))
+    return tuple(found)
 
 
 def _url(told: Any) -> str:

@@ -8,6 +8,7 @@ from domain.action import Action, GitCommentPr, GitReact
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
 from domain.repository import RepoFile
+from domain.secret import FilePatch
 from tools.ports import Guard
 from tools.sticky_comment import Sticky, stamp_words, understood, written
 
@@ -20,6 +21,7 @@ class ForgeTwin:
     """
 
     paths: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    diffs: dict[tuple[str, int], tuple[FilePatch, ...]] = field(default_factory=dict)
     heads: dict[tuple[str, int], str] = field(default_factory=dict)
     files: dict[tuple[str, str, str | None], str | None] = field(default_factory=dict)
     """By repository, path and commit; None: it is known that there is none."""
@@ -37,6 +39,16 @@ class ForgeTwin:
     async def changed_paths(self, repo: str, number: int) -> tuple[str, ...] | None:
         """What a test or demo has put in."""
         return self.paths.get((repo, number))
+
+    async def patches(self, repo: str, number: int) -> tuple[FilePatch, ...] | None:
+        """What a test or demo has put in."""
+        return self.diffs.get((repo, number))
+
+    async def patches_between(
+        self, repo: str, base: str, head: str
+    ) -> tuple[FilePatch, ...] | None:
+        """Nothing is known of commits here."""
+        return None
 
     async def head_sha(self, repo: str, number: int) -> str | None:
         """What a test or demo has put in."""

@@ -13,6 +13,7 @@ from domain.action import Action, K8sDeploy
 from domain.effect import Applied, Stamp
 from domain.rendered import Rendered
 from domain.repository import RepoFile
+from domain.secret import FilePatch
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap
 from domain.workload import WorkloadState
@@ -78,6 +79,16 @@ class ForgeReader(Protocol):
 
     async def changed_paths(self, repo: str, number: int) -> tuple[str, ...] | None:
         """Paths a pull request changes; None when unknown (never an empty guess)."""
+        ...
+
+    async def patches(self, repo: str, number: int) -> tuple[FilePatch, ...] | None:
+        """What a pull request does to each file; None when not all of it can be seen."""
+        ...
+
+    async def patches_between(
+        self, repo: str, base: str, head: str
+    ) -> tuple[FilePatch, ...] | None:
+        """What came between two commits does to each file; None when not all can be seen."""
         ...
 
     async def head_sha(self, repo: str, number: int) -> str | None:

@@ -7,7 +7,9 @@ import sys
 
 import structlog
 
-from web.masking import mask
+from policy.redaction.engine import Redactor
+from policy.redaction.structured import ValueRedactor
+from web.masking import shipped
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -17,15 +19,18 @@ LEVELS = {
 }
 
 
-def set_up_logging(level: str) -> None:
-    """Configure structlog and the standard library alike; every line is masked on its way out."""
+def set_up_logging(level: str, redactor: Redactor | None = None) -> None:
+    """Configure structlog and the standard library alike; every line is redacted on its way out.
+
+    Without a redactor the shipped rules look at it.
+    """
     number = LEVELS.get(level.lower(), logging.INFO)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _masked,
+        _Redacted(ValueRedactor(redactor or shipped())),
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -49,8 +54,28 @@ def set_up_logging(level: str) -> None:
     logging.getLogger("saq").setLevel(logging.ERROR)
 
 
-def _masked(
-    _logger: object, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    """Take what looks like a secret out of every text of the line."""
-    return {key: mask(value) if isinstance(value, str) else value for key, value in event.items()}
+class _Redacted:
+    """Takes secrets out of a line: message, fields, exception text; what is no text becomes text
+    first, as the renderer would make of it."""
+
+    def __init__(self, values: ValueRedactor) -> None:
+        self._values = values
+
+    def __call__(
+        self, _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        private = {key: value for key, value in event.items() if key.startswith("_")}
+        shown = {key: _plain(value) for key, value in event.items() if key not in private}
+        return {**self._values.redact_value(shown), **private}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case dict():
+            return {str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(one) for one in value]
+        case _:
+            return str(value)

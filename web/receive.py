@@ -79,6 +79,9 @@ class Edge:
     """Roles that policy names, which a sender may have."""
     refuse: Callable[[Refusal], Awaitable[None]] | None = None
     """Keeps a refusal (`store.refusals.Refusals.add`)."""
+    clean: Callable[[EventBody], EventBody] = lambda body: body
+    """Takes secrets out of what came in: from here on nobody sees them, except in the raw payload
+    that is kept for replays."""
     revive: Revive | None = None
     """Looks whether a command is about a run that has ended (`web.revival.Revival.of`)."""
 
@@ -145,7 +148,7 @@ async def receive(edge: Edge, delivery: Delivery) -> Response:
         delivery_id=bounded_id(delivery.delivery_id),
         body_digest=delivery.body_digest,
         received_at=edge.clock.now(),
-        body=spelled(delivery.body, catalogue),
+        body=edge.clean(spelled(delivery.body, catalogue)),
     )
     remarks = tuple(Ignore(reason=remark) for remark in delivery.remarks)
     asked = correlate(event, catalogue)

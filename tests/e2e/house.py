@@ -45,6 +45,7 @@ class Town:
 
     admin: Api
     clock: WorldClock
+    house: server.House
 
     def who(self, name: str) -> Api:
         """The API as one of the people sees it."""
@@ -110,7 +111,7 @@ async def open_town(
             server.advancing(house, 20),
             httpx.AsyncClient(timeout=30, trust_env=False) as http,
         ):
-            yield Town(Api(listening.url, SECRET, http, access.admin_token), clock)
+            yield Town(Api(listening.url, SECRET, http, access.admin_token), clock, house)
 
 
 def _access(settings: Settings) -> Access:

@@ -45,10 +45,11 @@ class Comment:
 
 @dataclass
 class Pull:
-    """A pull request. `files` are (name, previous name or None)."""
+    """A pull request. `files` are (name, previous name or None), `patches` diffs by name."""
 
     head: str = "a" * 40
     files: list[tuple[str, str | None]] = field(default_factory=list)
+    patches: dict[str, str] = field(default_factory=dict)
     comments: list[Comment] = field(default_factory=list)
     counted: int | None = None
     opener: str = "ada"
@@ -187,6 +188,7 @@ class GitHubServer(LocalServer):
             ("POST", r"/issues/comments/(\d+)/reactions", self._react),
             ("GET", r"/pulls/(\d+)", self._pull),
             ("GET", r"/pulls/(\d+)/files", self._files),
+            ("GET", r"/compare/(.+\.\.\..+)", self._compare),
             ("GET", r"/branches/(.+)", self._branch),
             ("GET", r"/commits/([^/]+)", self._commit),
             ("GET", r"/contents/(.+)", self._no_file),
@@ -308,7 +310,17 @@ class GitHubServer(LocalServer):
         pull = repo.pulls.get(int(number))
         if pull is None:
             return _json(NOT_FOUND, 404)
-        return self._paged(request, [_file(one) for one in pull.files[:MAX_LISTED_FILES]])
+        return self._paged(
+            request, [_file(one, pull.patches) for one in pull.files[:MAX_LISTED_FILES]]
+        )
+
+    def _compare(
+        self, request: web.Request, repo: Repo, span: str, body: Any, who: str
+    ) -> web.Response:
+        pull = next((one for one in repo.pulls.values() if span.endswith(f"...{one.head}")), None)
+        if pull is None:
+            return _json(NOT_FOUND, 404)
+        return _json({"files": [_file(one, pull.patches) for one in pull.files[:300]]})
 
     def _branch(
         self, request: web.Request, repo: Repo, name: str, body: Any, who: str
@@ -412,9 +424,11 @@ def _comment(one: Comment) -> dict[str, Any]:
     }
 
 
-def _file(one: tuple[str, str | None]) -> dict[str, Any]:
+def _file(one: tuple[str, str | None], patches: dict[str, str]) -> dict[str, Any]:
     name, previous = one
-    plain = {"filename": name, "status": "renamed" if previous else "modified"}
+    plain = {"filename": name, "status": "renamed" if previous else "modified", "additions": 0}
+    if name in patches:
+        plain |= {"patch": patches[name], "additions": patches[name].count("\n+")}
     return {**plain, "previous_filename": previous} if previous else plain
 
 

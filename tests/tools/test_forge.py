@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from domain.action import GitCommentPr
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
+from domain.secret import FilePatch
 from tests.servers.github import GitHubServer, Pull, Repo
 from tests.servers.local import Fault
 from tests.tools.forge_cases import QUICK, RUN, SECRET, Asked, comment, stamp
@@ -429,6 +430,32 @@ async def test_fewer_files_than_the_forge_counts_are_unknown(
     assert await forge.changed_paths("acme/shop", 7) is None
     pull.counted = 0
     assert await forge.changed_paths("acme/shop", 7) == ()
+
+
+async def test_diffs_are_read_and_a_file_without_one_is_unread(
+    github: GitHubServer, forge: GitHubForge
+) -> None:
+    pull = github.repos["acme/shop"].pulls[7]
+    pull.files = [("a.py", None), ("logo.png", None), ("moved.py", "old.py")]
+    pull.patches = {"a.py": "@@ -1 +1,2 @@\n x\n+y"}
+    wanted = (
+        FilePatch(path="a.py", patch="@@ -1 +1,2 @@\n x\n+y"),
+        FilePatch(path="logo.png", patch=None),
+        FilePatch(path="moved.py", patch=""),
+    )
+    assert await forge.patches("acme/shop", 7) == wanted
+    assert await forge.patches_between("acme/shop", "b" * 40, pull.head) == wanted
+
+
+async def test_a_comparison_of_too_many_files_or_of_unknown_commits_is_unknown(
+    github: GitHubServer, forge: GitHubForge
+) -> None:
+    pull = github.repos["acme/shop"].pulls[7]
+    pull.files = [(f"f{n:04}", None) for n in range(300)]
+    assert await forge.patches_between("acme/shop", "b" * 40, pull.head) is None
+    assert await forge.patches_between("acme/shop", "b" * 40, "c" * 40) is None
+    pull.counted = 301
+    assert await forge.patches("acme/shop", 7) is None
 
 
 async def test_head_and_branch_are_read(github: GitHubServer, forge: GitHubForge) -> None:

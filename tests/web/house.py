@@ -20,9 +20,11 @@ from tools.forge_twin import ForgeTwin
 from web.auth import Gatekeeper, Sessions
 from web.intake import ShortWay
 from web.lingering import Lingering
+from web.masking import shipped
 from web.metrics import Metrics
 from web.policy_file import PolicyInForce
 from web.sharing import PictureLinks
+from web.sinks import Sinks
 from web.tokens import Principal, TokenBook, TokenEntry, hash_token
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +81,7 @@ def whole_app(
     catalogue = load_catalogue((ROOT / "services.yaml").read_text(), "services.yaml")
     clock = SystemClock()
     app = make_app(
+        sinks=Sinks(shipped()),
         settings=Settings(_env_file=None, github_webhook_secret="a-secret", **settings),
         books=Books.of(cast(Database, EmptyDatabase())),
         hints=cast(Hints, NoHints()),

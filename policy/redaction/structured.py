@@ -1,0 +1,172 @@
+"""Structured values by field: what a name says about its value is certain, where text only hints.
+
+Mappings, lists and models are walked; every text in them goes through the engine as well.
+Kubernetes Secrets, kubeconfigs, Docker configs, Terraform states and plans, header maps and lists
+of name/value pairs are known by their shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel
+
+from policy.redaction.engine import COVER, Redactor
+
+Model = TypeVar("Model", bound=BaseModel)
+
+FIELD = "secret-field"
+DEEPEST = 60
+"""Levels of nesting; what lies deeper is covered whole."""
+
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|[_\-. ])(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|api[_\-]?key|"
+    r"access[_\-]?key|private[_\-]?key|client[_\-]?secret|secret[_\-]?key|auth[_\-]?token|credentials?|bearer|"
+    r"client[_\-]?key[_\-]?data|connection[_\-]?string|webhook[_\-]?(?:url|secret)|dsn|"
+    r"session[_\-]?(?:key|token)|signing[_\-]?key|encryption[_\-]?key|_?auth(?:token)?)$"
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NOT_SECRET = re.compile(
+    r"(?i)(?:max|min|prompt|completion|input|output|total|next|page|continue)[_\-]?tokens?$"
+)
+_HEADERS = frozenset(
+    ("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token",
+     "x-amz-security-token", "private-token", "x-hub-signature", "x-hub-signature-256",
+     "x-gitlab-token", "x-vault-token")
+)  # fmt: skip
+_REFERENCE = re.compile(r"^(?:\$\{?\w+\}?|\$\{\{.*\}\}|\{\{.*\}\}|\$\(.*\)|<[^<>]*>|\*+|)$")
+
+
+@dataclass(frozen=True)
+class ValueRedactor:
+    """Redacts values by field, and their texts by the rules."""
+
+    redactor: Redactor
+
+    def redact_value(self, value: Any) -> Any:
+        """A copy with everything secret covered; the very same object when there was nothing."""
+        return self._value(value, 0)
+
+    def redact_model(self, model: Model) -> Model:
+        """The same for a model of the domain. Raises what the model's validation raises, when a
+        field cannot hold a cover (a secret in a field of a fixed form)."""
+        plain = model.model_dump(mode="json")
+        if not self.suspect(plain):
+            return model
+        clean = self.redact_value(plain)
+        return model if clean == plain else type(model).model_validate(clean)
+
+    def text(self, text: str) -> str:
+        """A text with its secrets covered (for `store.cleaning.Cleaner`)."""
+        return self.redactor.redact(text)
+
+    def value(self, value: Any) -> Any:
+        """A value on its way into JSON; the very same one when there is nothing in it."""
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        return self.redact_value(plain) if self.suspect(plain) else value
+
+    def suspect(self, value: Any) -> bool:
+        """Whether a closer look is worth it: one scan over the whole value as JSON."""
+        raw = orjson.dumps(value, default=str)
+        return b"\\" in raw or bool(self.redactor.find(raw))
+
+    def _value(self, value: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            return self._covered(value)
+        match value:
+            case str():
+                return self.redactor.redact(value)
+            case bytes():
+                return self.redactor.redact_bytes(value)
+            case BaseModel():
+                return self._value(value.model_dump(mode="json"), depth)
+            case Mapping():
+                return self._mapping(value, depth)
+            case list() | tuple():
+                return self._sequence(value, depth)
+            case _:
+                return value
+
+    def _sequence(self, values: Sequence[Any], depth: int) -> Any:
+        clean = [self._value(one, depth + 1) for one in values]
+        if all(new is old for new, old in zip(clean, values, strict=True)):
+            return values
+        return tuple(clean) if isinstance(values, tuple) else clean
+
+    def _mapping(self, values: Mapping[Any, Any], depth: int) -> Any:
+        whole = set(_whole_fields(values))
+        clean: dict[Any, Any] = {}
+        changed = False
+        for key, value in values.items():
+            name = self.redactor.redact(key) if isinstance(key, str) else key
+            if key in whole and not isinstance(value, Mapping | list | tuple):
+                new = self._covered(value)
+            elif key in whole:
+                new = self._all_covered(value)
+            else:
+                new = self._value(value, depth + 1)
+            changed = changed or new is not value or name is not key
+            clean[name] = new
+        return clean if changed else values
+
+    def _all_covered(self, value: Any) -> Any:
+        match value:
+            case Mapping():
+                return {key: self._all_covered(one) for key, one in value.items()}
+            case list() | tuple():
+                return [self._all_covered(one) for one in value]
+            case _:
+                return self._covered(value)
+
+    def _covered(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        text = value if isinstance(value, str) else str(value)
+        if _REFERENCE.match(text):
+            return value
+        raw = text.encode("utf-8", "surrogatepass")
+        if COVER.fullmatch(raw):
+            return value
+        found = self.redactor.find(raw)
+        if len(found) == 1 and (found[0].start, found[0].end) == (0, len(raw)):
+            return self.redactor.redact(text)
+        return f"[redacted:{FIELD}:{self.redactor.fingerprint(raw)}]"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field of that name holds a secret."""
+    plain = _CAMEL.sub("_", name)
+    return _SECRET_NAME.search(plain) is not None and _NOT_SECRET.search(plain) is None
+
+
+def _whole_fields(values: Mapping[Any, Any]) -> Iterator[Any]:
+    """Keys whose values are secret from one end to the other."""
+    if values.get("kind") == "Secret" and "apiVersion" in values:
+        yield from (key for key in ("data", "stringData") if key in values)
+    if values.get("sensitive") is True:
+        yield from (key for key in ("value", "default") if key in values)
+    name = values.get("name", values.get("key"))
+    if isinstance(name, str) and "value" in values and _named(name):
+        yield "value"
+    sensitive = values.get("sensitive_attributes")
+    for key, value in values.items():
+        if isinstance(key, str) and _named(key) and _can_be_secret(key, value):
+            yield key
+        if key == "attributes" and isinstance(sensitive, list) and sensitive:
+            continue
+
+
+def _named(key: str) -> bool:
+    return key.lower() in _HEADERS or is_secret_name(key)
+
+
+def _can_be_secret(key: str, value: Any) -> bool:
+    """A number under `token` is a count, a mapping under `secret` a reference to look into."""
+    if isinstance(value, str):
+        return True
+    lists = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return lists and key.lower() in _HEADERS

@@ -1,0 +1,74 @@
+"""Structured values by field, and the leak gate's look at files and diffs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from domain.secret import FilePatch
+from policy.redaction.scan import scan_file, scan_patches
+from policy.redaction.structured import ValueRedactor
+from tests.policy.redaction.making import credentials, redactor
+
+VALUES = ValueRedactor(redactor())
+TOKEN, _ = credentials()["personal access token"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": "plainword"},
+        {"db": {"DB_PASSWORD": "plainword"}},
+        {"headers": {"Authorization": "plainword", "Cookie": "a=plainword"}},
+        {"apiVersion": "v1", "kind": "Secret", "data": {"whatever": "plainword"}},
+        {"users": [{"name": "x", "user": {"client-key-data": "plainword"}}]},
+        {"outputs": {"x": {"value": "plainword", "type": "string", "sensitive": True}}},
+        {"env": [{"name": "API_TOKEN", "value": "plainword"}]},
+        {"auths": {"registry.example.com": {"auth": "plainword"}}},
+        {"clientSecret": "plainword"},
+        ["https://user:plainword@example.com/x"],
+    ],
+)
+def test_a_field_says_what_its_value_is(value: Any) -> None:
+    assert "plainword" not in str(VALUES.redact_value(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"max_tokens": 40, "tokens": 3, "secretName": "tls", "password": None},
+        {"password": "${DB_PASSWORD}", "valueFrom": {"secretKeyRef": {"name": "db", "key": "p"}}},
+        {"title": "Rotate the password policy", "sha": "0123456789abcdef" * 2},
+    ],
+)
+def test_other_fields_stay_and_the_object_is_the_same(value: Any) -> None:
+    assert VALUES.redact_value(value) is value
+
+
+def test_a_secret_in_a_diff_is_named_by_file_line_rule_and_advice() -> None:
+    patch = f"@@ -1,2 +10,3 @@ def f():\n old\n+token = '{TOKEN}'\n-gone = '{TOKEN}'\n+fine = 1\n"
+    scan = scan_patches(redactor(), [FilePatch(path="src/app.py", patch=patch)])
+    assert scan.complete
+    (hit,) = scan.hits
+    assert (hit.file, hit.line, hit.rule) == ("src/app.py", 11, "github-pat")
+    assert "Revoke" in hit.advice
+    assert TOKEN not in scan.model_dump_json()
+
+
+def test_what_a_change_takes_away_is_no_hit() -> None:
+    patch = f"@@ -1 +0,0 @@\n-token = '{TOKEN}'\n"
+    assert scan_patches(redactor(), [FilePatch(path="a", patch=patch)]).hits == ()
+
+
+def test_a_diff_that_cannot_be_had_is_not_complete() -> None:
+    assert not scan_patches(redactor(), None).complete
+    scan = scan_patches(redactor(), [FilePatch(path="logo.png", patch=None)])
+    assert scan.unread == ("logo.png",)
+    assert not scan.complete
+
+
+def test_lines_of_a_file_are_counted_from_one() -> None:
+    content = f"a\nb\n{TOKEN}\n{TOKEN} # gitleaks:allow\n".encode()
+    (hit,) = scan_file(redactor(), "notes.txt", content)
+    assert hit.line == 3
