@@ -61,6 +61,8 @@ class MetricsCheck(Frozen):
     weight: int = Field(ge=0, le=100)
     bake_seconds: float = Field(ge=0)
     interval_seconds: float = Field(gt=0)
+    metrics: tuple[str, ...] | None = None
+    """Names of the indicators and metrics that count; None: all that the service has."""
 
 
 class GitCommentPr(Frozen):

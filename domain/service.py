@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from domain.event import Frozen
+from domain.metric import Metric
 
 Executor = Literal["kubernetes", "argo-rollouts", "cloud-deploy", "gitops"]
 """What carries releases out: our own Deployments and route weights, an existing Argo `Rollout`, a
@@ -33,6 +34,8 @@ class CanaryStep(Frozen):
 
     weight: int = Field(ge=1, le=100)
     bake_seconds: float = Field(ge=0)
+    metrics: tuple[str, ...] | None = None
+    """Names of the indicators and metrics judged at this step; None: all."""
 
 
 class Environment(Frozen):
@@ -76,6 +79,8 @@ class Service(Frozen):
     environments: tuple[Environment, ...]
     """In promotion order: a release passes them from first to last."""
     slis: tuple[SLI, ...]
+    metrics: tuple[Metric, ...] = ()
+    """Numbers of its own choice, judged beside the indicators."""
     tags: tuple[str, ...] = ()
 
     def environment(self, name: str) -> Environment | None:

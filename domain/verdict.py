@@ -33,8 +33,18 @@ class Gap(Frozen):
     reason: str
 
 
+class Measured(Frozen):
+    """A number of both versions in a window, for metrics that are not counts."""
+
+    canary: float | None
+    stable: float | None
+
+
 class MetricWindow(Frozen):
-    """One SLI over one window of `seconds` from `start`, for both versions."""
+    """One SLI over one window of `seconds` from `start`, for both versions.
+
+    A metric of a service's own has the kind `gauge`, a number in `measured` and no counts.
+    """
 
     start: datetime
     seconds: float
@@ -43,6 +53,7 @@ class MetricWindow(Frozen):
     stable: Counts | None
     canary: Counts | None
     gap: Gap | None = None
+    measured: Measured | None = None
 
 
 class MetricVerdict(Frozen):
@@ -74,6 +85,10 @@ class MetricVerdict(Frozen):
     """Windows that were counted."""
     decided_at: datetime | None = None
     """Start of the window at which the evidence sufficed to fail the version."""
+    value: float | None = None
+    stable_value: float | None = None
+    limit_value: float | None = None
+    """For a metric of the service's own: the latest number of each version, and its limit."""
     reason: str
 
 

@@ -17,6 +17,7 @@ from domain.errors import BadEvent
 from domain.event import Commanded, Event, EventBody, PullRequestChanged
 from domain.evidence import ErrorBudget
 from domain.intake import Ignore, SendSignal, StartRun
+from domain.metric import Metric
 from domain.plan import Plan, Step
 from domain.service import SLI, Catalogue, Target
 from domain.state import Baseline, initial
@@ -250,6 +251,12 @@ class _Silent:
     async def counts(
         self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
     ) -> Counts | Gap:
+        """No data."""
+        return Gap(kind=VerdictKind.NODATA, reason="no metrics are looked at here")
+
+    async def value(
+        self, metric: Metric, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> float | Gap:
         """No data."""
         return Gap(kind=VerdictKind.NODATA, reason="no metrics are looked at here")
 

@@ -140,6 +140,11 @@ def judge(
     return _with_share_checked(verdict, busiest, config, final)
 
 
+def warmup_of(planned: int, seconds: float, warmup_seconds: float) -> int:
+    """Windows left out at the beginning: what the warm-up takes, at most a quarter of them."""
+    return min(math.ceil(warmup_seconds / seconds), planned // SHORT_CHECK)
+
+
 def _allowed(objective: float | None) -> float | None:
     return None if objective is None else 1 - objective
 

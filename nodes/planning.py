@@ -101,6 +101,7 @@ def release_steps(
                         weight=one.weight,
                         bake_seconds=one.bake_seconds,
                         interval_seconds=environment.interval_seconds,
+                        metrics=one.metrics,
                     ),
                     stage,
                 ),

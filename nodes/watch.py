@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from domain.action import MetricsCheck
 from domain.event import Frozen
-from domain.service import SLI, Catalogue, Service, Target
+from domain.metric import Metric
+from domain.service import SLI, Catalogue, Target
 from domain.state import Progress
-from domain.verdict import Counts, Gap, MetricWindow, Verdict, VerdictKind
-from nodes.judge import JudgeConfig, judge
+from domain.verdict import Counts, Gap, Measured, MetricWindow, Verdict, VerdictKind
+from nodes.gauges import KIND, joined, judge_gauge
+from nodes.judge import JudgeConfig, judge, warmup_of
 from tools.ports import MetricsReader
 
 
@@ -36,10 +39,12 @@ class Watch:
     async def look(self, check: MetricsCheck, progress: Progress, now: datetime) -> Look:
         """Judge a check as of `now`. A `pre` check looks back instead of waiting."""
         service = self.catalogue().service(check.target.service)
-        if service is None or not service.slis:
+        slis = _chosen(service.slis, check) if service is not None else ()
+        metrics = _judgeable(_chosen(service.metrics, check), check) if service is not None else ()
+        if not slis and not metrics:
             verdict = Verdict(
                 kind=VerdictKind.NODATA,
-                reason=f"{check.target.service} has no SLIs in services.yaml to be judged by",
+                reason=f"{check.target.service} has nothing in services.yaml to be judged by here",
             )
             return Look(windows=(), verdict=verdict, next_at=None, since=progress.since)
         total = window_count(check)
@@ -55,23 +60,57 @@ class Watch:
         for index in range(over):
             start = since + timedelta(seconds=index * check.interval_seconds)
             if start not in seen:
-                windows += await self._read(service, check, start)
+                windows += await self._read(slis, metrics, check, start)
         final = over >= total
-        verdict = judge(
-            windows,
-            objectives={sli.name: sli.objective for sli in service.slis},
-            config=self.config,
-            final=final,
-            planned=total,
-            weight=check.weight if check.baseline and check.phase == "canary" else None,
-        )
+        verdict = self._judged(slis, metrics, check, windows, final=final)
         next_at = None if final else since + timedelta(seconds=(over + 1) * check.interval_seconds)
         return Look(windows=tuple(windows), verdict=verdict, next_at=next_at, since=since)
 
+    def _judged(
+        self,
+        slis: Sequence[SLI],
+        metrics: Sequence[Metric],
+        check: MetricsCheck,
+        windows: Sequence[MetricWindow],
+        *,
+        final: bool,
+    ) -> Verdict:
+        """The counted indicators by the test, the service's own numbers by their rule."""
+        total = window_count(check)
+        counted = None
+        if slis:
+            counted = judge(
+                [one for one in windows if one.kind != KIND],
+                objectives={sli.name: sli.objective for sli in slis},
+                config=self.config,
+                final=final,
+                planned=total,
+                weight=check.weight if check.baseline and check.phase == "canary" else None,
+            )
+        warmup = self.config.warmup
+        if warmup is None:
+            warmup = warmup_of(total, check.interval_seconds, self.config.warmup_seconds)
+        gauges = [
+            judge_gauge(
+                metric,
+                [one for one in windows if one.kind == KIND and one.metric == metric.name],
+                compared=check.baseline is not None,
+                warmup=warmup,
+                config=self.config,
+                final=final,
+            )
+            for metric in metrics
+        ]
+        return joined(counted, gauges) if gauges or counted is None else counted
+
     async def _read(
-        self, service: Service, check: MetricsCheck, start: datetime
+        self,
+        slis: Sequence[SLI],
+        metrics: Sequence[Metric],
+        check: MetricsCheck,
+        start: datetime,
     ) -> list[MetricWindow]:
-        return [
+        counted = [
             await read_window(
                 self.metrics,
                 sli,
@@ -81,8 +120,46 @@ class Watch:
                 start,
                 check.interval_seconds,
             )
-            for sli in service.slis
+            for sli in slis
         ]
+        return counted + [await self._measure(metric, check, start) for metric in metrics]
+
+    async def _measure(self, metric: Metric, check: MetricsCheck, start: datetime) -> MetricWindow:
+        """A service's own number over one window, of both versions where both serve."""
+        seconds = check.interval_seconds
+        end = start + timedelta(seconds=seconds)
+        canary = await self.metrics.value(metric, check.target, check.version, end, seconds)
+        stable: float | Gap | None = None
+        if check.baseline and metric.tolerance is not None:
+            stable = await self.metrics.value(metric, check.target, check.baseline, end, seconds)
+        gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
+        return MetricWindow(
+            start=start,
+            seconds=seconds,
+            metric=metric.name,
+            kind=KIND,
+            stable=None,
+            canary=None,
+            gap=gap,
+            measured=Measured(
+                canary=canary if isinstance(canary, float) else None,
+                stable=stable if isinstance(stable, float) else None,
+            ),
+        )
+
+
+Named = TypeVar("Named", SLI, Metric)
+
+
+def _chosen(named: Sequence[Named], check: MetricsCheck) -> tuple[Named, ...]:
+    """Those that the check names; all where it names none."""
+    return tuple(one for one in named if check.metrics is None or one.name in check.metrics)
+
+
+def _judgeable(metrics: Sequence[Metric], check: MetricsCheck) -> tuple[Metric, ...]:
+    """Without a stable beside it, a metric that has only a tolerance says nothing."""
+    compared = check.baseline is not None
+    return tuple(one for one in metrics if one.can_judge(compared=compared))
 
 
 async def read_window(

@@ -16,6 +16,13 @@ from tools.catalogue_file import (
     ServiceShape,
     SliShape,
 )
+from tools.catalogue_metrics import (
+    MetricShape,
+    chosen_problems,
+    length_problems,
+    metric_of,
+    metric_problems,
+)
 
 VARIABLES = ("namespace", "service", "version", "window")
 NEEDED = {
@@ -54,6 +61,11 @@ def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem
                 "add `slis:` to the service, or once for all under `defaults:`",
             )
         yield from _slis(service.slis or [], (*path, "slis"), located)
+        slis, metrics = service.slis or shape.defaults.slis, own_metrics(service, shape.defaults)
+        where = ("defaults", "metrics") if service.metrics is None else (*path, "metrics")
+        yield from metric_problems(metrics, [one.name for one in slis], where, located)
+        for index, metric in enumerate(metrics):
+            yield from _query(metric.query, (*where, index, "query"), located, ("version",))
         yield from _environments(service, shape.defaults, path, located)
         yield from _workloads(service, path, workloads, located)
 
@@ -78,7 +90,9 @@ def _slis(slis: list[SliShape], path: Path, located: Located) -> Iterator[Source
             yield from _query(query, (*here, key), located)
 
 
-def _query(query: str, path: Path, located: Located) -> Iterator[SourceProblem]:
+def _query(
+    query: str, path: Path, located: Located, needed: tuple[str, ...] = ("version", "window")
+) -> Iterator[SourceProblem]:
     """A PromQL template may use the four variables, and has to use those that tell windows and
     versions apart."""
     template = Template(query)
@@ -94,9 +108,9 @@ def _query(query: str, path: Path, located: Located) -> Iterator[SourceProblem]:
             offered = ", ".join(f"${one}" for one in VARIABLES)
             hint = f"did you mean ${close[0]}? " if close else ""
             yield located.problem(path, f"unknown variable ${name}", f"{hint}there are {offered}")
-    for name, why in NEEDED.items():
+    for name in needed:
         if name not in used:
-            yield located.problem(path, f"the query does not use ${name}", why)
+            yield located.problem(path, f"the query does not use ${name}", NEEDED[name])
 
 
 def _environments(
@@ -119,6 +133,35 @@ def _environments(
                     "make it longer, or `interval:` shorter; ten windows tell something",
                 )
         yield from _weights(environment, here, located)
+        yield from _judged(service, environment, defaults, here, located)
+
+
+def _judged(
+    service: ServiceShape,
+    environment: EnvironmentShape,
+    defaults: DefaultsShape,
+    path: Path,
+    located: Located,
+) -> Iterator[SourceProblem]:
+    """What each step is judged by is there, and can be judged in its time."""
+    metrics = own_metrics(service, defaults)
+    known = [one.name for one in service.slis or defaults.slis]
+    known += [one.name for one in metrics]
+    interval = environment.interval or defaults.interval
+    for n, step in enumerate(environment.canary):
+        here: Path = (*path, "canary", n)
+        yield from chosen_problems(step.metrics, known, (*here, "metrics"), located)
+        judged = [one for one in metrics if step.weight < 100 or one.limit is not None]
+        yield from length_problems(
+            judged, step.metrics, step.bake, interval, (*here, "bake"), located
+        )
+    absolute = [one for one in metrics if one.limit is not None]
+    yield from length_problems(absolute, None, environment.bake, interval, (*path, "bake"), located)
+
+
+def own_metrics(service: ServiceShape, defaults: DefaultsShape) -> list[MetricShape]:
+    """The service's metrics: its own list where it has one, else what holds for all."""
+    return defaults.metrics if service.metrics is None else service.metrics
 
 
 def _weights(
@@ -181,6 +224,7 @@ def _service(shape: ServiceShape, defaults: DefaultsShape) -> Service:
         ),
         environments=tuple(_environment(one, defaults) for one in shape.environments),
         slis=tuple(_sli(one) for one in (shape.slis or defaults.slis)),
+        metrics=tuple(metric_of(one) for one in own_metrics(shape, defaults)),
     )
 
 
@@ -189,7 +233,12 @@ def _environment(shape: EnvironmentShape, defaults: DefaultsShape) -> Environmen
         name=shape.name,
         namespace=shape.namespace,
         canary=tuple(
-            CanaryStep(weight=step.weight, bake_seconds=step.bake) for step in shape.canary
+            CanaryStep(
+                weight=step.weight,
+                bake_seconds=step.bake,
+                metrics=tuple(step.metrics) if step.metrics is not None else None,
+            )
+            for step in shape.canary
         ),
         bake_seconds=shape.bake,
         interval_seconds=shape.interval or defaults.interval,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from domain.action import Action, K8sDeploy
 from domain.effect import Applied, Stamp
+from domain.metric import Metric
 from domain.rendered import Rendered
 from domain.repository import RepoFile
 from domain.secret import FilePatch
@@ -71,6 +72,12 @@ class MetricsReader(Protocol):
 
         `EVERY_VERSION` asks for all of them together.
         """
+        ...
+
+    async def value(
+        self, metric: Metric, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> float | Gap:
+        """The number that a metric's query has for a version in the window that ends at `at`."""
         ...
 
 

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
+from domain.metric import Metric
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap, VerdictKind
 from tools.ports import EVERY_VERSION
@@ -98,6 +99,17 @@ class PrometheusMetrics:
         if isinstance(bad, Gap):
             return bad
         return _counts(sli, 0.0 if bad is None else bad, total)
+
+    async def value(
+        self, metric: Metric, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> float | Gap:
+        """The one number of a metric's query; no series is no data, several and NaN are errors."""
+        try:
+            query = render(metric.query, placeholders(target, version, window_seconds))
+        except ValueError as error:
+            return _error(f"metric {metric.name}: {error}")
+        found = await self._number(query, at)
+        return _nodata(f"{metric.name}: no series ({query})") if found is None else found
 
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
         """The one number that a query has at an instant; None when there is no series."""

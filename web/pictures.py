@@ -45,7 +45,8 @@ class Drawing:
 
 def drawing_of(detail: RunDetail, windows: Mapping[str, Sequence[MetricWindow]]) -> Drawing | None:
     """The check that decided the run: the one that failed, or the latest; None without windows."""
-    rows = [row for row in detail.verdicts if windows.get(row.step_id) and row.phase != "pre"]
+    counted = {step: [w for w in own if w.measured is None] for step, own in windows.items()}
+    rows = [row for row in detail.verdicts if counted.get(row.step_id) and row.phase != "pre"]
     if not rows:
         return None
     failed = [row for row in rows if row.verdict.kind is VerdictKind.FAIL]
@@ -53,7 +54,7 @@ def drawing_of(detail: RunDetail, windows: Mapping[str, Sequence[MetricWindow]])
     return Drawing(
         heading=f"{detail.run.title} · {detail.run.state.value.replace('_', ' ')}",
         sentence=row.verdict.reason,
-        panels=panels(windows[row.step_id], row),
+        panels=panels(counted[row.step_id], row),
     )
 
 

@@ -65,6 +65,48 @@ def test_what_is_left_out_has_a_sensible_value() -> None:
     assert [(one.weight, one.bake_seconds) for one in prod.canary] == [(10, 300), (50, 300)]
 
 
+METRICS = """\
+    metrics:
+      - name: queue
+        query: max(queue_depth{version="$version"})
+        tolerance: 20%
+        limit: 500
+        fail_when: {breaches: 2, of: 4, confirm: 1}
+"""
+
+
+def test_a_service_has_numbers_of_its_own_to_be_judged_by() -> None:
+    (service,) = load_catalogue(GOOD + METRICS, "services.yaml").services
+    (queue,) = service.metrics
+    assert (queue.direction, queue.tolerance, queue.limit) == ("lower", 0.2, 500)
+    assert queue.fail_when.fewest == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("        tolerance: 20%\n        limit: 500\n", "", "nothing is said about what queue"),
+        ("breaches: 2", "breaches: 5", "5 of 4 windows can never breach"),
+        ('"$version"', '"1"', "does not use $version"),
+        ("- name: queue", "- name: errors", "'errors' is an SLI of this service already"),
+        ("tolerance: 20%", "tolerance: -1", "-1 is not a tolerance"),
+    ],
+)
+def test_a_metric_that_could_not_be_judged_is_refused(old: str, new: str, said: str) -> None:
+    assert [one for one in findings(GOOD + METRICS.replace(old, new)) if said in one[1]]
+
+
+def test_a_step_names_what_it_is_judged_by_and_has_the_time_for_it() -> None:
+    named = GOOD.replace("{weight: 10, bake: 5m}", "{weight: 10, bake: 5m, metrics: [queue]}")
+    (service,) = load_catalogue(named + METRICS, "services.yaml").services
+    assert [step.metrics for step in service.environments[1].canary] == [("queue",), None]
+    ((_, said, _),) = findings(named)
+    assert "no SLI or metric called 'queue'" in said
+    short = named.replace("weight: 10, bake: 5m", "weight: 10, bake: 1m")
+    ((_, said, _),) = findings(short + METRICS)
+    assert "has 2 windows after the warm-up, and queue takes 3" in said
+
+
 def test_a_service_has_its_own_slis_where_it_names_them() -> None:
     own = """\
     slis:

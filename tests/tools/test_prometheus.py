@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from domain.metric import Metric
 from domain.service import SLI, Target, Workload
 from domain.verdict import Counts, Gap, VerdictKind
 from tools.prometheus import PrometheusMetrics, duration, escaped, render
@@ -118,6 +119,25 @@ async def test_what_is_not_two_numbers_is_a_gap_of_the_right_kind(
     assert isinstance(gap, Gap)
     assert gap.kind is kind
     assert words in gap.reason
+
+
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        (vector(0.25), None),
+        (vector(), VerdictKind.NODATA),
+        (vector("NaN"), VerdictKind.ERROR),
+        (vector(1, 2), VerdictKind.ERROR),
+    ],
+)
+async def test_a_metric_of_ones_own_is_one_number_or_a_gap(
+    result: list[dict[str, Any]], kind: VerdictKind | None
+) -> None:
+    metric = Metric(name="queue", query='max(queue{version="$version"})', limit=1.0)
+    async with prometheus(answering(**{'max(queue{version="1.2"})': result})) as metrics:
+        found = await metrics.value(metric, TARGET, "1.2", AT, 30)
+    assert (found.kind if isinstance(found, Gap) else None) is kind
+    assert kind is not None or found == 0.25
 
 
 async def test_no_bad_series_beside_a_total_is_no_bad_event() -> None:
