@@ -24,6 +24,7 @@ from domain.service import Catalogue
 from domain.state import Finding, Progress, State, Update, baseline_of, current_step
 from domain.verdict import VerdictKind
 from domain.workload import WorkloadState
+from nodes.announcement import announced
 from nodes.passage import PassageRuntime
 from nodes.readiness import Reading, deployed, retired, shifted
 from nodes.watch import Watch
@@ -63,7 +64,8 @@ class Observe:
             case MetricsCheck():
                 return await self._check(state, runtime, step.action, progress)
             case _:
-                return await self._settle(state, step.action, progress)
+                settled = await self._settle(state, step.action, progress)
+                return announced(state, settled, self.catalogue())
 
     def _after_failure(self, state: State, attempt: Attempt, progress: Progress) -> Update:
         step = current_step(state)

@@ -113,7 +113,9 @@ class Wording:
         plan = state["plan"]
         assert plan is not None
         lines = [f"### Releasing {plain(plan.change.title)}", ""]
-        lines += self._steps(plan, state["cursor"])
+        planned = {one.id for one in plan.steps}
+        done = state["steps"][: state["cursor"]]
+        lines += self._steps(plan, sum(one.id in planned for one in done))
         lines += self._notes(plan)
         lines += ["", "Where policy asks for a person: `/approve` or `/reject`, or the run page."]
         return "\n".join([*lines, *self._footer(state["run_id"])])

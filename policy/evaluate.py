@@ -150,11 +150,11 @@ def _weighed(case: Case, found: list[Finding], settled: Settled) -> Decision:
         found.append(
             allow("policy.clear", f"No rule stands against {case.facts.step.action.kind} now.")
         )
-    found.sort(key=lambda one: _ORDER.index(one.outcome))
+    ordered = [one for outcome in _ORDER for one in found if one.rule.outcome is outcome]
     return Decision(
         outcome=outcome,
         risk=case.risk,
-        rules=tuple(one.rule for one in found),
+        rules=tuple([one.rule for one in ordered]),
         policy_digest=case.rules.digest,
         at=case.now,
         until=_until(outcome, found, settled),
@@ -163,11 +163,12 @@ def _weighed(case: Case, found: list[Finding], settled: Settled) -> Decision:
 
 
 def _outcome(found: list[Finding]) -> Outcome:
-    outcomes = {one.outcome for one in found}
+    outcomes = [one.rule.outcome for one in found]  # few, and members of an enum hash slowly
     if Outcome.DENY in outcomes:
         return Outcome.DENY
-    if any(one.patient for one in found):
-        return Outcome.WAIT
+    for one in found:
+        if one.patient:
+            return Outcome.WAIT
     for outcome in (Outcome.NEEDS_APPROVAL, Outcome.WAIT):
         if outcome in outcomes:
             return outcome

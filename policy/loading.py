@@ -18,7 +18,6 @@ from policy.loading_evidence import (
     secret_rules,
     vulnerability_rules,
 )
-from policy.matching import PathPattern
 from policy.problems import problems_of, rows_for
 from policy.raw import RawPolicy
 from policy.raw_approvals import RawApprovals
@@ -190,17 +189,14 @@ def _risk(raw: RawPolicy, risk: RawRisk) -> RiskRules:
 
 def raises_of(raises: Iterable[RawRaise]) -> tuple[RaiseRule, ...]:
     """Rows of paths that raise the risk."""
-    return tuple(
-        RaiseRule(one.id, tuple(PathPattern.of(path) for path in one.paths), one.to)
-        for one in raises
-    )
+    return tuple(RaiseRule.of(one.id, one.paths, one.to) for one in raises)
 
 
 def _irreversible(risk: RawRisk) -> tuple[RaiseRule, ...]:
     one = risk.irreversible
     if one is None or not one.paths:
         return ()
-    return (RaiseRule("irreversible", tuple(PathPattern.of(path) for path in one.paths), one.to),)
+    return (RaiseRule.of("irreversible", one.paths, one.to),)
 
 
 def _blast_radius(one: RawBlastRadius | None) -> BlastRadius | None:

@@ -91,10 +91,10 @@ def _by_paths(rules: Rules, paths: tuple[str, ...] | None) -> Iterator[Raised]:
     if many is not None and len(paths) > many[0]:
         yield many[1], f"{len(paths)} paths change, more than {many[0]}"
     for rule in rules.risk.raises:
-        for pattern in rule.patterns:
-            path = next((one for one in paths if pattern.matches(one)), None)
-            if path is not None:
-                yield rule.to, f"{path} matches {pattern.text} of {rule.id}"
+        for path in paths:
+            if rule.fits.fullmatch(path) is not None:
+                text = next(one.text for one in rule.patterns if one.matches(path))
+                yield rule.to, f"{path} matches {text} of {rule.id}"
                 break
 
 

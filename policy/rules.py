@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -31,6 +32,15 @@ class RaiseRule:
     id: str
     patterns: tuple[PathPattern, ...]
     to: RiskClass
+    fits: re.Pattern[str]
+    """Any of the patterns: most paths fit none, which one look finds out."""
+
+    @classmethod
+    def of(cls, id: str, paths: Iterable[str], to: RiskClass) -> RaiseRule:
+        """The rule a person wrote."""
+        patterns = tuple(PathPattern.of(path) for path in paths)
+        either = "|".join(f"(?:{one.regex.pattern})" for one in patterns)
+        return cls(id, patterns, to, re.compile(either, re.IGNORECASE | re.DOTALL))
 
 
 @dataclass(frozen=True, slots=True)

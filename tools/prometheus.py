@@ -84,8 +84,8 @@ class PrometheusMetrics:
         """
         try:
             values = placeholders(target, version, window_seconds)
-            total_query = render(_of(version, sli.total), values)
-            bad_query = render(_of(version, sli.bad), values)
+            total_query = render(for_version(version, sli.total), values)
+            bad_query = render(for_version(version, sli.bad), values)
         except ValueError as error:
             return _error(f"SLI {sli.name}: {error}")
         total = await self._number(total_query, at)
@@ -160,7 +160,7 @@ def placeholders(target: Target, version: str, window_seconds: float) -> dict[st
     }
 
 
-def _of(version: str, template: str) -> str:
+def for_version(version: str, template: str) -> str:
     """The template; for every version with a matcher that any version fits.
 
     Raises ValueError when the query names the version anywhere else than in such a matcher.

@@ -42,10 +42,12 @@ def findings(case: Case) -> Iterator[Finding]:
     """The approval that environment and risk class call for."""
     need = case.rules.approvals.needed.get((case.listed or "", case.risk))
     if need is not None:
+        who = _who(need)
         yield ask(
             "approval.required",
-            f"{case.place} at risk {case.risk.value} needs {_asked(need)}.",
-            f"`/approve` by {_who(need)}.",
+            f"{case.place} at risk {case.risk.value} needs {need.count} "
+            f"approval{'s' if need.count > 1 else ''} by {who}.",
+            f"`/approve` by {who}.",
         )
         if need.code_owners:
             yield from _owners(case)
@@ -275,10 +277,6 @@ def _next_turn(request: ApprovalRequest, now: datetime) -> datetime | None:
     if request.requirement.escalate_seconds is not None:
         turns.append(request.requested_at + timedelta(seconds=request.requirement.escalate_seconds))
     return min((one for one in turns if one > now), default=None)
-
-
-def _asked(need: Requirement) -> str:
-    return f"{need.count} approval{'s' if need.count > 1 else ''} by {_who(need)}"
 
 
 def _who(need: Requirement) -> str:

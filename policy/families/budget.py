@@ -18,7 +18,7 @@ def findings(case: Case) -> Iterator[Finding]:
     if not name_matches(case.listed, rules.environments):
         return
     budgets = facts.error_budgets
-    unknown = [one for one in budgets or () if one.remaining is None]
+    unknown = [one for one in budgets if one.remaining is None] if budgets else []
     if budgets is None or unknown:
         why = "; ".join(f"{one.sli}: {one.reason or 'no data'}" for one in unknown) or "not read"
         yield answered(

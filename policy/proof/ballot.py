@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from domain.approval import ApprovalRequest, ApprovalState, Vote
+from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
 from domain.digest import digest_of
 from policy.proof.chain import Row
 from policy.votes import judge_vote
@@ -76,6 +76,8 @@ def settled_by(ballot: Ballot, row: Row) -> str | None:
             return "it was granted although somebody had rejected it"
         case "approval.granted" if len(ballot.approvers) < needed:
             return f"it was granted with {len(ballot.approvers)} of {needed} approvals"
+        case "approval.granted" if unheard_owners(ballot.request.requirement, ballot.votes):
+            return "it was granted without the owners of what it changes"
         case "approval.rejected" if not ballot.rejected:
             return "it counts as rejected, and nobody has rejected it"
     return None

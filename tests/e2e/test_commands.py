@@ -184,6 +184,10 @@ async def test_friday_evening_is_denied_and_an_override_starts_it_again(weekend:
     (reason,) = overrides_accepted(over)
     assert "lin" in reason
     assert "wrong tax" in reason
+    (told,) = [one for one in over["effects"] if one["step_id"] == "checkout/prod.override"]
+    assert told["state"] == "applied"
+    assert told["action"]["channel"] == "team-checkout"
+    assert "wrong tax" in told["action"]["text"]
 
 
 async def test_override_as_a_comment_starts_a_denied_change_again(weekend: Town) -> None:

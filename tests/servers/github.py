@@ -7,6 +7,7 @@ branches, collaborator permission, Apps and their installations, the authenticat
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -65,6 +66,8 @@ class Repo:
     every_commit: bool = False
     """Whether any commit that is asked for is there; none has a file in it."""
     permissions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes | list[str]]] = field(default_factory=dict)
+    """Contents by commit and path, `HEAD` for the default branch; a list: names in a folder."""
 
 
 class GitHubServer(LocalServer):
@@ -190,8 +193,8 @@ class GitHubServer(LocalServer):
             ("GET", r"/pulls/(\d+)/files", self._files),
             ("GET", r"/compare/(.+\.\.\..+)", self._compare),
             ("GET", r"/branches/(.+)", self._branch),
-            ("GET", r"/commits/([^/]+)", self._commit),
-            ("GET", r"/contents/(.+)", self._no_file),
+            ("GET", r"/contents/(.+)", self._contents),
+            ("GET", r"/commits/(.+)", self._commit),
             ("GET", r"/collaborators/([^/]+)/permission", self._permission),
         ):
             found = re.fullmatch(pattern, path)
@@ -330,17 +333,26 @@ class GitHubServer(LocalServer):
             return _json({**NOT_FOUND, "message": "Branch not found"}, 404)
         return _json({"name": name, "commit": {"sha": sha}})
 
-    def _no_file(
+    def _contents(
         self, request: web.Request, repo: Repo, path: str, body: Any, who: str
     ) -> web.Response:
-        return _json(NOT_FOUND, 404)
+        ref = request.query.get("ref", "HEAD")
+        if ref not in repo.files:
+            return _json({**NOT_FOUND, "message": f"No commit found for the ref {ref}"}, 404)
+        data = repo.files[ref].get(path)
+        if data is None:
+            return _json(NOT_FOUND, 404)
+        if isinstance(data, list):
+            return _json([{"type": "file", "path": f"{path}/{one}"} for one in data])
+        told = {"type": "file", "encoding": "base64", "path": path, "sha": "e" * 40}
+        return _json({**told, "content": base64.encodebytes(data).decode()})
 
     def _commit(
-        self, request: web.Request, repo: Repo, sha: str, body: Any, who: str
+        self, request: web.Request, repo: Repo, ref: str, body: Any, who: str
     ) -> web.Response:
-        if not repo.every_commit:
-            return _json({**NOT_FOUND, "message": "No commit found for the ref"}, 404)
-        return _json({"sha": sha, "commit": {"message": "a change"}})
+        if ref not in repo.files and not repo.every_commit:
+            return _json({"message": f"No commit found for SHA: {ref}"}, 422)
+        return _json({"sha": "a" * 40 if ref == "HEAD" else ref})
 
     def _permission(
         self, request: web.Request, repo: Repo, login: str, body: Any, who: str

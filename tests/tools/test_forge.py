@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from domain.action import GitCommentPr
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
+from domain.repository import RepoFile
 from domain.secret import FilePatch
 from tests.servers.github import GitHubServer, Pull, Repo
 from tests.servers.local import Fault
@@ -456,6 +457,27 @@ async def test_a_comparison_of_too_many_files_or_of_unknown_commits_is_unknown(
     assert await forge.patches_between("acme/shop", "b" * 40, "c" * 40) is None
     pull.counted = 301
     assert await forge.patches("acme/shop", 7) is None
+
+
+async def test_a_file_is_read_at_a_commit_or_at_the_default_branch(
+    github: GitHubServer, forge: GitHubForge
+) -> None:
+    path, base = ".fermata/policy.yaml", "d" * 40
+    repo = github.repos["acme/shop"]
+    repo.files = {base: {path: "version: 1 # ü\n".encode()}, "HEAD": {path: b"version: 1\n"}}
+    assert await forge.file_text("acme/shop", path, base) == RepoFile(text="version: 1 # ü\n")
+    assert await forge.file_text("acme/shop", path, None) == RepoFile(text="version: 1\n")
+
+
+async def test_a_file_is_only_known_to_be_missing_where_the_commit_can_be_read(
+    github: GitHubServer, forge: GitHubForge
+) -> None:
+    github.repos["acme/shop"].files = {"d" * 40: {"docs": ["a.md"], "bin": b"\xff\xfe"}}
+    assert await forge.file_text("acme/shop", "CODEOWNERS", "d" * 40) == RepoFile(text=None)
+    assert await forge.file_text("acme/shop", "CODEOWNERS", "e" * 40) is None
+    assert await forge.file_text("acme/hidden", "CODEOWNERS", "d" * 40) is None
+    assert await forge.file_text("acme/shop", "docs", "d" * 40) is None
+    assert await forge.file_text("acme/shop", "bin", "d" * 40) is None
 
 
 async def test_head_and_branch_are_read(github: GitHubServer, forge: GitHubForge) -> None:

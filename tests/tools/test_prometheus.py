@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from domain.metric import Metric
 from domain.service import SLI, Target, Workload
 from domain.verdict import Counts, Gap, VerdictKind
-from tools.prometheus import PrometheusMetrics, duration, escaped, render
+from tools.ports import EVERY_VERSION
+from tools.prometheus import PrometheusMetrics, duration, escaped, for_version, render
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TARGET = Target(
@@ -311,3 +312,15 @@ def test_no_value_can_leave_its_quotes() -> None:
 
 def test_a_value_is_not_itself_a_template() -> None:
     assert render("$version", {"version": "$window", "window": "30s"}) == "$window"
+
+
+def test_every_version_is_asked_for_with_a_matcher_that_any_fits() -> None:
+    template = (
+        'sum(increase(r{a="1",version="$version"}[$window])) + sum(r{version = \'$version\'})'
+    )
+    assert for_version(EVERY_VERSION, template) == (
+        'sum(increase(r{version=~".+"}[$window])) + sum(r{version =~".+"})'
+    )
+    assert for_version("1.2", template) == template
+    with pytest.raises(ValueError, match="all versions"):
+        for_version(EVERY_VERSION, 'r{version=~"$version.*"}')
