@@ -22,22 +22,26 @@ from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
 from tests.chaos.workers import Zygote
 
-MOMENTS = (
-    ("announce", "canary-10.pods"),
-    ("canary-10.weight", "canary-10.check"),
-    ("full.stable", "full.check", "rollback.stable"),
-)
+EARLY, LATE = ("announce", "canary-10.pods"), ("full.stable", "full.check", "rollback.stable")
 """Steps, at the first of which to be seen the database is killed."""
+MIDST = "effect:shop/prod.canary-10.weight:claimed"
+"""Where the worker is held while the database is killed: nothing of the effect is done yet."""
+SPOTTED = '"event": "database did not answer"'
+"""Logged when a passage ends for it."""
 EVENTS = 120
+
+
+async def kill(server: EmbeddedPostgres) -> None:
+    """SIGKILL for the server."""
+    process = psutil.Process(server.pid)
+    process.kill()
+    await asyncio.to_thread(process.wait, 60)
 
 
 async def kill_and_restart(server: EmbeddedPostgres) -> None:
     """SIGKILL for the server, then start it again; its data is what it had written down."""
     pid = server.pid
-    assert pid is not None
-    process = psutil.Process(pid)
-    process.kill()
-    await asyncio.to_thread(process.wait, 20)
+    await kill(server)
     assert await asyncio.to_thread(server.revive)
     assert server.pid != pid
 
@@ -54,22 +58,38 @@ async def test_a_run_survives_its_database_being_killed_several_times(
     async with open_scene(own_postgres.url, data, ["calm", "shop"], durable=True) as scene:
         expected, _ = await undisturbed(scene, zygote, "calm", version)
         run_id = await scene.release("shop", f"{version}-killed")
-        worker = await zygote.start(scene.order())
-        interrupted: list[str] = []
-        for steps in MOMENTS:
+        strikes = data / "strikes"
+        strikes.write_text(f"{version}-killed {MIDST}\n", encoding="utf-8")
+        worker = await zygote.start(scene.order(at=str(strikes), how="SIGSTOP"))
+        killed: list[str] = []
+
+        async def kill_at(steps: tuple[str, ...]) -> None:
             detail = await scene.until(run_id, partial(is_at, steps=steps))
             if not detail.run.state.is_final:
-                interrupted.append(detail.run.step_id or "")
+                killed.append(detail.run.step_id or "")
             await kill_and_restart(own_postgres)
             await scene.books.database.pool.check()
+
+        await kill_at(EARLY)
+        await scene.until(run_id, lambda _: worker.is_stopped)
+        await kill(own_postgres)
+        worker.send(signal.SIGCONT)
+        patience = Patience()
+        while SPOTTED not in scene.log():
+            patience.check(None, f"the worker has not noticed\n{scene.log()}")
+            await asyncio.sleep(POLL_SECONDS)
+        assert await asyncio.to_thread(own_postgres.revive)
+        await scene.books.database.pool.check()
+        killed.append(MIDST)
+        await kill_at(LATE)
         (detail,) = await scene.ended(run_id)
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
-        assert len(interrupted) >= 2
-        await tally.hold(
-            scene, detail, "shop", expected, what="PostgreSQL killed", points=interrupted
-        )
-        assert "the database did not answer" in await scene.page(run_id)
+        assert len(killed) >= 2
+        await tally.hold(scene, detail, "shop", expected, what="PostgreSQL killed", points=killed)
+        page = await scene.page(run_id)
+        # The second, when the database was away for longer than the lease.
+        assert "the database did not answer" in page or "stopped or lost touch" in page
 
 
 async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_again(
