@@ -24,7 +24,7 @@ from web.masking import shipped
 from web.metrics import Metrics
 from web.policy_file import PolicyInForce
 from web.sharing import PictureLinks
-from web.sinks import Sinks
+from web.sinks import CleanErrors, Sinks
 from web.tokens import Principal, TokenBook, TokenEntry, hash_token
 
 ROOT = Path(__file__).parents[2]
@@ -95,5 +95,6 @@ def whole_app(
         forge=ForgeTwin(),
     )
     assert isinstance(app, Lingering)
-    assert isinstance(app.app, ShortWay)
-    return app.app
+    assert isinstance(app.app, CleanErrors)
+    assert isinstance(app.app.app, ShortWay)
+    return app.app.app
