@@ -41,6 +41,8 @@ class PullRequestChanged(Frozen):
     merge_sha: str | None = None
     from_fork: bool = False
     merged_by: Actor | None = None
+    lines: int | None = None
+    """Lines added and removed; None when the payload does not say."""
 
 
 class Pushed(Frozen):

@@ -173,6 +173,7 @@ class Conductor:
                     author=body.author,
                     merged_by=body.merged_by,
                     paths=paths,
+                    lines=body.lines,
                     url=f"https://github.com/{body.repo}/pull/{body.number}",
                 )
             case Pushed():

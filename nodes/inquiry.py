@@ -7,7 +7,7 @@ never at the change's own: who may write a change must not thereby write the rul
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,8 @@ from tools.ports import EVERY_VERSION, ForgeReader, MetricsReader
 
 NO_COMMIT = "0" * 40
 """What a push names as the commit before a new branch."""
+MOST_KEPT = 1000
+"""Files at commits that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Inquiry:
     clock: Clock
     announce: Callable[[Rules, str], Awaitable[None]] | None = None
     """Writes rules down before the first decision under them; None: nothing is decided."""
+    _read: dict[tuple[str, str, str | None], RepoFile] = field(default_factory=dict, repr=False)
 
     async def about(
         self,
@@ -118,9 +121,19 @@ class Inquiry:
         return (), ""
 
     async def _file(self, change: Change, path: str) -> RepoFile | None:
+        """A file at the base. What a commit holds never changes, so it is asked for once; the tip
+        of a branch is asked anew each time."""
         if change.repo is None or change.base_sha == NO_COMMIT:
             return None
-        return await self.forge.file_text(change.repo, path, change.base_sha)
+        key = change.repo, path, change.base_sha
+        if key in self._read:
+            return self._read[key]
+        file = await self.forge.file_text(change.repo, path, change.base_sha)
+        if file is not None and change.base_sha is not None:
+            if len(self._read) >= MOST_KEPT:
+                self._read.clear()
+            self._read[key] = file
+        return file
 
     async def _budgets(
         self, rules: Rules, listed: str, target: Target

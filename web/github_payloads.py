@@ -109,8 +109,16 @@ def _pull_request(payload: Payload, _account: str) -> Understood:
             # a deleted fork leaves null: not ours is the safe reading
             from_fork=not isinstance(head_repo, dict) or head_repo.get("full_name") != repo,
             merged_by=_actor(pull["merged_by"]) if pull.get("merged_by") else None,
+            lines=_lines(pull),
         )
     )
+
+
+def _lines(pull: Payload) -> int | None:
+    """Lines added and removed, when both are told as counts."""
+    counts = [pull.get("additions"), pull.get("deletions")]
+    known = [one for one in counts if isinstance(one, int) and not isinstance(one, bool)]
+    return sum(known) if len(known) == 2 and min(known) >= 0 else None
 
 
 def _push(payload: Payload, _account: str) -> Understood:

@@ -13,6 +13,7 @@ from domain.clock import SystemClock
 from domain.event import Actor
 from domain.metric import Metric
 from domain.plan import Change, Plan
+from domain.repository import RepoFile
 from domain.service import SLI, Catalogue, Target
 from domain.state import Baseline
 from domain.verdict import Counts, Gap, VerdictKind
@@ -168,3 +169,24 @@ async def test_a_first_install_is_told_from_one_that_is_not_known() -> None:
     assert (await about(ForgeTwin(), shipped(), baselines=first)).facts["first_install"] is True
     assert (await about(ForgeTwin(), shipped())).facts["first_install"] is False
     assert (await about(ForgeTwin(), shipped(), baselines=())).facts["first_install"] is None
+
+
+async def test_a_file_at_a_commit_is_asked_for_once_and_a_branch_s_tip_each_time() -> None:
+    asked: list[str | None] = []
+
+    class Counted(ForgeTwin):
+        async def file_text(self, repo: str, path: str, ref: str | None) -> RepoFile | None:
+            asked.append(ref)
+            return RepoFile(text=None)
+
+    inquiry = Inquiry(
+        lambda: CATALOGUE, Counted(can_look=True), Metrics(Counts(bad=0, total=1)), SystemClock()
+    )
+    service = CATALOGUE.service("checkout")
+    assert service is not None
+    for base in (BASE, BASE, None, None):
+        change = CHANGE.model_copy(update={"base_sha": base})
+        plan = release_plan(change, (service,), {"checkout/prod": "i:1"})
+        step = next(one for one in plan.steps if one.id == "checkout/prod.canary-10.pods")
+        await inquiry.about(plan, step, (), shipped())
+    assert asked == [BASE, None, None]

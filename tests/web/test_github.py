@@ -365,3 +365,25 @@ def test_values_that_could_not_be_stored_or_acted_on_are_recorded_as_a_problem(
     understood = understand("pull_request", payload)
     assert isinstance(understood.body, Unhandled)
     assert understood.problem
+
+
+@pytest.mark.parametrize(
+    ("counts", "lines"),
+    [
+        ({"additions": 12, "deletions": 3}, 15),
+        ({"additions": 12}, None),
+        ({"additions": True, "deletions": 3}, None),
+        ({"additions": "12", "deletions": 3}, None),
+        ({"additions": -1, "deletions": 3}, None),
+    ],
+)
+def test_the_size_of_a_pull_request_is_known_when_both_counts_are_told(
+    counts: dict[str, object], lines: int | None
+) -> None:
+    payload = payloads.pull_request("opened")
+    for name in ("additions", "deletions"):
+        payload["pull_request"].pop(name, None)
+    payload["pull_request"] |= counts
+    body = understand("pull_request", payload).body
+    assert isinstance(body, PullRequestChanged)
+    assert body.lines == lines
