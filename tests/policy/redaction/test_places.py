@@ -1,0 +1,40 @@
+"""Where passwords without a shape of their own stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.policy.redaction.making import redactor
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("token=hunter2secret may", "hunter2"),
+        ('{"password":"correct horse"}', "horse"),
+        ("password: swordfish\n", "swordfish"),
+        ("login with password 'swordfish9' ok", "swordfish9"),
+        ("  DB_PASS: aHVudGVyMg==\n", "aHVud"),
+        ("password: |\n  swordfish\n", "swordfish"),
+        ("curl -u admin:hunter2pass https://example.com", "hunter2pass"),
+        ("Set-Cookie: session=abcdef0123456789; Path=/", "abcdef01"),
+        ("jdbc:postgresql://db/x?user=app&password=s3cr3tpw", "s3cr3tpw"),
+        ("mysql -h db -u root -ps3cr3tpw", "s3cr3tpw"),
+        ("Server=db;User Id=sa;Password=s3cr3t;", "s3cr3t"),
+        ("machine example.com\nlogin ada\npassword s3cr3tpw\n", "s3cr3tpw"),
+        ("//registry.example.com/:_authToken=abcdef0123456789abcdef", "abcdef01"),
+        ('{"auths":{"r.io":{"auth":"YWRhOnMzY3IzdHB3"}}}', "YWRhOnMz"),
+        ("redis://:s3cr3tpw@cache:6379/0", "s3cr3tpw"),
+        ("mongodb+srv://app:p%40ssw0rd@db.example.com/x", "p%40ssw0rd"),
+        ('{\n  "value": "Sup3r",\n  "type": "string",\n  "sensitive": true\n}', "Sup3r"),
+        ("curl -H 'X-Api-Key: abcdef0123456789' https://example.com", "abcdef01"),
+        ("Authorization: token abcdef0123456789", "abcdef01"),
+        ("tool --password=s3cr3tpw --verbose", "s3cr3tpw"),
+        ("sshpass -p s3cr3tpw ssh host", "s3cr3tpw"),
+    ],
+)
+def test_a_password_is_known_by_its_place(text: str, secret: str) -> None:
+    out = redactor().redact(text)
+    assert secret not in out
+    assert "[redacted:" in out
+    assert redactor().redact(out) == out
