@@ -22,6 +22,7 @@ from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
 from tests.chaos.workers import Zygote
 
+MIDDLE = ("canary-10.weight", "canary-10.check")
 EARLY, LATE = ("announce", "canary-10.pods"), ("full.stable", "full.check", "rollback.stable")
 """Steps, at the first of which to be seen the database is killed."""
 MIDST = "effect:shop/prod.canary-10.weight:claimed"
@@ -85,6 +86,8 @@ async def test_a_run_survives_its_database_being_killed_several_times(
             assert await asyncio.to_thread(own_postgres.revive)
             await scene.books.database.pool.check()
             killed.append(MIDST)
+        else:
+            await kill_at(MIDDLE)
         await kill_at(LATE)
         (detail,) = await scene.ended(run_id)
         worker.send(signal.SIGTERM)
