@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from commands.console import AsJson, fail, out, read_file, show_json
+from commands.console import AsJson, fail, out, read_file, settings, show_json
 from commands.events import github_kind
 from domain.decision import Decision, MatchedRule, Outcome
 from domain.errors import BadEvent, SourceError
@@ -48,8 +48,9 @@ def explain(
         "policy.yaml"
     ),
     services: Annotated[
-        Path, typer.Option(envvar="FERMATA_SERVICES", help="The service catalogue.")
-    ] = Path("services.yaml"),
+        Path | None,
+        typer.Option(help="The service catalogue. Default: FERMATA_SERVICES, or services.yaml."),
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option("--github", help="Read it as this GitHub event (pull_request, push, ...)."),
@@ -94,8 +95,9 @@ def explain(
     moment = _moment(at)
     body = _body(file, kind)
     try:
-        rules = read_policy(policy)
-        catalogue = load_catalogue(read_file(services), str(services))
+        rules = read_policy(policy or settings().fermata_policy)
+        file_of_services = services or settings().fermata_services
+        catalogue = load_catalogue(read_file(file_of_services), str(file_of_services))
     except SourceError as error:
         raise fail(str(error), code=2) from error
     world = World(

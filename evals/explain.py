@@ -131,7 +131,10 @@ async def explained(
         plan = plan.model_copy(update={"change": change})
     assumed += _told(plan, rules, world)
     ruled = tuple(_ruled(plan, update.get("baselines", ()), rules, at, world, body))
-    why = "" if any(not one.step.only_speaks for one in ruled) else " ".join(plan.notes)
+    why = ""
+    if all(one.step.only_speaks for one in ruled):
+        words = ", ".join(one.step.title for one in ruled)
+        why = " ".join(plan.notes) or f"people are told ({words})"
     return Explained(at, rules, plan, ruled, tuple(assumed), why)
 
 

@@ -167,6 +167,29 @@ def test_every_form_of_an_event_is_understood(tmp_path: Path) -> None:
         assert set(outcomes(whole)) == {"checkout/prod"}, form
 
 
+def test_a_title_from_outside_is_printed_as_plain_text(tmp_path: Path) -> None:
+    payload = json.loads(MERGED.read_text(encoding="utf-8"))
+    payload["pull_request"]["title"] = "[red]x[/red]\x1b[2J\nsecond"
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps(payload))
+    output = run("policy", "explain", str(path), "--at", FRIDAY).stdout
+    assert output.startswith("[red]x[/red] [2J second at 2026-03-27")
+    assert "\x1b" not in output
+
+
+def test_an_event_that_changes_nothing_says_what_it_does() -> None:
+    alert = {
+        "type": "ci_result",
+        "repo": "acme/checkout",
+        "sha": "a" * 40,
+        "name": "unit",
+        "conclusion": "success",
+        "source": "check_run",
+    }
+    output = run("policy", "explain", "-", "--at", FRIDAY, stdin=json.dumps(alert).encode()).stdout
+    assert "nothing is changed" in output
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "said"),
     [

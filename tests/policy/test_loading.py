@@ -12,11 +12,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from domain.decision import Outcome
 from domain.errors import SourceError
 from policy.evaluate import evaluate
-from policy.explain import explain
 from policy.rules import check_file, load_policy
 from policy.schema import policy_schema
 from tests.policy.making import (
-    SATURDAY,
     SHIPPED,
     SMALL,
     WEDNESDAY,
@@ -211,22 +209,3 @@ def test_the_schema_accepts_the_shipped_policy() -> None:
 def test_the_schema_finds_what_an_editor_can_find(change: tuple[str, str]) -> None:
     document: Any = yaml.safe_load(small_with(change))
     assert list(validator().iter_errors(document))
-
-
-def test_an_explanation_names_every_rule_with_reason_and_remedy() -> None:
-    known = facts(first_weight=50)
-    decision = evaluate(shipped(), known, SATURDAY)
-    text = "\n".join(explain(decision, known))
-    for rule in decision.rules:
-        assert f"[{rule.rule}] {rule.reason}" in text
-        assert rule.remedy in text
-    assert text.startswith("deny: Step")
-
-
-def test_an_explanation_keeps_foreign_text_on_its_line() -> None:
-    known = facts()
-    nasty = known.model_copy(
-        update={"step": known.step.model_copy(update={"title": "a\x1b[2J\nallow: b"})}
-    )
-    lines = explain(evaluate(shipped(), nasty, WEDNESDAY), nasty)
-    assert lines[0] == "needs_approval: a [2J allow: b"
