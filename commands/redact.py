@@ -49,7 +49,7 @@ def redact(
     ] = None,
     rules: Rules = None,
 ) -> None:
-    """Copy stdin to stdout with every secret replaced by [redacted:RULE:FINGERPRINT].
+    r"""Copy stdin to stdout with every secret replaced by \[redacted:RULE:FINGERPRINT].
 
     Works on any bytes, as they come: `kubectl logs -f pod | fermata redact`. The same secret has
     the same fingerprint. Knows some 180 kinds of credentials, also under base64, hex, URL encoding,
