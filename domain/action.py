@@ -10,6 +10,7 @@ from pydantic import Field
 from domain.digest import digest_of
 from domain.event import Frozen
 from domain.service import Target
+from domain.strategy import TrafficMatch
 
 
 class K8sDeploy(Frozen):
@@ -27,11 +28,15 @@ class K8sDeploy(Frozen):
 
 
 class K8sTraffic(Frozen):
-    """Give the canary `weight` percent of the traffic; stable gets the rest."""
+    """Give the canary `weight` percent of the traffic; stable gets the rest.
+
+    Requests that `match` reach the canary on top of that; None ends this for those that did.
+    """
 
     kind: Literal["k8s_traffic"] = "k8s_traffic"
     target: Target
     weight: int = Field(ge=0, le=100)
+    match: TrafficMatch | None = None
 
 
 class K8sRollback(Frozen):
@@ -63,6 +68,14 @@ class MetricsCheck(Frozen):
     interval_seconds: float = Field(gt=0)
     metrics: tuple[str, ...] | None = None
     """Names of the indicators and metrics that count; None: all that the service has."""
+
+
+class Pause(Frozen):
+    """Go on only when a person says so. Changes nothing."""
+
+    kind: Literal["pause"] = "pause"
+    target: Target
+    question: str
 
 
 class GitCommentPr(Frozen):
@@ -123,6 +136,7 @@ Action = Annotated[
     | K8sRollback
     | K8sRetire
     | MetricsCheck
+    | Pause
     | GitCommentPr
     | GitReact
     | LockRelease
@@ -130,7 +144,7 @@ Action = Annotated[
     Field(discriminator="kind"),
 ]
 
-READ_ONLY_KINDS = frozenset({"metrics_check"})
+READ_ONLY_KINDS = frozenset({"metrics_check", "pause"})
 """Actions that change nothing outside, so that they need no effect row."""
 
 COMMS_KINDS = frozenset({"git_comment_pr", "git_react", "notify"})
@@ -145,7 +159,7 @@ def action_digest(action: Action) -> str:
 def target_of(action: Action) -> Target | None:
     """The target an action works on, or None for actions that only speak."""
     match action:
-        case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | MetricsCheck():
+        case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | MetricsCheck() | Pause():
             return action.target
         case GitCommentPr() | GitReact() | LockRelease() | Notify():
             return None

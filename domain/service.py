@@ -9,6 +9,7 @@ from pydantic import Field
 
 from domain.event import Frozen
 from domain.metric import Metric
+from domain.strategy import BlueGreen, BurnWatch, CanaryStep, ReleaseGroup
 
 Executor = Literal["kubernetes", "argo-rollouts", "cloud-deploy", "gitops"]
 """What carries releases out: our own Deployments and route weights, an existing Argo `Rollout`, a
@@ -29,21 +30,16 @@ class SLI(Frozen):
     objective: float = Field(gt=0.0, lt=1.0)
 
 
-class CanaryStep(Frozen):
-    """Traffic weight in percent, and how long it has to prove itself, in seconds."""
-
-    weight: int = Field(ge=1, le=100)
-    bake_seconds: float = Field(ge=0)
-    metrics: tuple[str, ...] | None = None
-    """Names of the indicators and metrics judged at this step; None: all."""
-
-
 class Environment(Frozen):
-    """One place a service runs in. `canary` is empty where a release goes straight to full."""
+    """One place a service runs in. `canary` is empty where a release goes straight to full, and
+    where it is switched over at once (`blue_green`)."""
 
     name: str
     namespace: str
     canary: tuple[CanaryStep, ...] = ()
+    blue_green: BlueGreen | None = None
+    burn: BurnWatch | None = None
+    """Watch over the error budget after full rollout; None: the bake is all there is."""
     bake_seconds: float = Field(default=60, ge=0)
     """How long the metrics are watched after full rollout."""
     interval_seconds: float = Field(default=30, gt=0)
@@ -51,6 +47,11 @@ class Environment(Frozen):
     replicas: int = Field(default=2, ge=1)
     request_rate: float = Field(default=20.0, ge=0)
     """Requests a second in the simulated world; unused with real backends."""
+
+    @property
+    def stages(self) -> tuple[CanaryStep, ...]:
+        """The steps before full rollout, whichever strategy gives them."""
+        return self.canary if self.blue_green is None else self.blue_green.steps
 
 
 class Workload(Frozen):
@@ -103,6 +104,7 @@ class Catalogue(Frozen):
     """All services, as `services.yaml` states them."""
 
     services: tuple[Service, ...]
+    groups: tuple[ReleaseGroup, ...] = ()
 
     def service(self, name: str) -> Service | None:
         """The service of that name, or None."""

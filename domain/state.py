@@ -78,6 +78,8 @@ class Progress(Frozen):
     failures: int = 0
     """Tries in a row that a backend answered with an error."""
     windows: tuple[MetricWindow, ...] = ()
+    seen_seq: int = 0
+    """The newest signal that was known when the step was first proposed."""
 
 
 class Outcome(Frozen):

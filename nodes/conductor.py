@@ -348,7 +348,7 @@ class Conductor:
             )
         baselines = (Baseline(key=target.key, image=current),)
         since = self.clock.now() - good.at
-        if since > self.rules().autonomy.fast_rollback and environment.canary:
+        if since > self.rules().autonomy.fast_rollback and environment.stages:
             # What was good long ago may not fit today's data: it has to prove itself again.
             steps = release_steps(service, environment, good.image, current)
             note = (

@@ -8,7 +8,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from domain.action import K8sTraffic, LockRelease, MetricsCheck, action_digest, target_of
+from domain.action import (
+    READ_ONLY_KINDS,
+    K8sTraffic,
+    LockRelease,
+    MetricsCheck,
+    Pause,
+    action_digest,
+    target_of,
+)
 from domain.approval import ApprovalRequest, ApprovalState
 from domain.clock import Clock
 from domain.decision import Decision, Outcome
@@ -215,11 +223,11 @@ def _proposal(state: State) -> Proposal:
 
 def _takes_lock(proposal: Proposal) -> bool:
     action = proposal.step.action
-    return target_of(action) is not None and not isinstance(action, MetricsCheck)
+    return target_of(action) is not None and action.kind not in READ_ONLY_KINDS
 
 
 def _scope_digest(plan: Plan, proposal: Proposal) -> str:
-    """What an approval would cover: the scope's steps, or the acceptance of one verdict."""
+    """What an approval would cover: the scope's steps, the acceptance of a verdict, or a pause."""
     if proposal.concern is not None:
         return digest_of(
             {
@@ -228,6 +236,8 @@ def _scope_digest(plan: Plan, proposal: Proposal) -> str:
                 "accept": proposal.concern.kind.value,
             }
         )
+    if isinstance(proposal.step.action, Pause):
+        return digest_of({"plan": plan.digest, "step": proposal.step.id, "go on": True})
     return plan.scope_digest(proposal.step.scope)
 
 
@@ -279,6 +289,7 @@ def _facts(
         not_before=proposal.not_before,
         not_before_reason=proposal.not_before_reason,
         held_by=_held_by(steering) if forward else None,
+        resumed_by=_resumed_by(steering, state) if forward else None,
         cancelled_by=_cancelled_by(steering) if forward else None,
         superseded_by=str(known.run.superseded_by) if forward and known.run.superseded_by else None,
         commander=commander,
@@ -296,6 +307,19 @@ def _held_by(signals: tuple[SignalRow, ...]) -> Actor | None:
         elif signal.kind == CommandName.RESUME:
             held = None
     return held
+
+
+def _resumed_by(signals: tuple[SignalRow, ...], state: State) -> Actor | None:
+    """Who said /resume since the current step was first proposed."""
+    progress = state["progress"]
+    if progress is None:
+        return None
+    since = [
+        signal
+        for signal in signals
+        if signal.kind == CommandName.RESUME and signal.seq > progress.seen_seq
+    ]
+    return _actor(since[-1]) if since else None
 
 
 def _cancelled_by(signals: tuple[SignalRow, ...]) -> Actor | None:
@@ -342,6 +366,8 @@ def _ask(
 def _question(plan: Plan, proposal: Proposal, decision: Decision) -> str:
     if proposal.concern is not None:
         return f"{proposal.step.title}: {proposal.concern.reason} Go on all the same?"
+    if isinstance(proposal.step.action, Pause):
+        return f"{plan.change.title}: {proposal.step.action.question}"
     return f"{plan.change.title}: go on in {proposal.step.scope}? {decision.reason}"
 
 

@@ -16,6 +16,7 @@ from domain.action import (
     LockRelease,
     MetricsCheck,
     Notify,
+    Pause,
 )
 from domain.clock import Clock
 from domain.effect import Attempt, EffectState
@@ -61,6 +62,8 @@ class Observe:
         match step.action:
             case GitCommentPr() | GitReact() | LockRelease() | Notify():
                 return _next(state, Finding(kind="done", reason=_summary(attempt)))
+            case Pause():
+                return _next(state, Finding(kind="done", reason="a person said that it goes on"))
             case MetricsCheck():
                 return await self._check(state, runtime, step.action, progress)
             case _:

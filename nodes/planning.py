@@ -15,9 +15,11 @@ from domain.action import (
     K8sTraffic,
     MetricsCheck,
     Notify,
+    Pause,
 )
 from domain.plan import Change, Plan, Step
 from domain.service import Environment, Service, Target
+from domain.strategy import CanaryStep
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 WORDS = "words"
@@ -60,13 +62,13 @@ def release_steps(
 ) -> tuple[Step, ...]:
     """Steps that bring one service to `image` in one environment.
 
-    With a canary and a running version: pre check, then per canary step capacity, weight and
-    check, then stable, weight back, canary away, post check. Without either: roll, post check.
+    With stages and a running version: pre check, then per stage capacity, weight, check and pause,
+    then stable, weight back, canary away, post check. Without either: roll, post check.
     """
     target = Target.of(service, environment)
     make = _Maker(target)
     steps: list[Step] = []
-    if environment.canary and running is not None:
+    if environment.stages and running is not None:
         steps.append(
             make.step(
                 "pre",
@@ -75,37 +77,8 @@ def release_steps(
                 "before",
             )
         )
-        for one in environment.canary:
-            stage = f"canary {one.weight}%"
-            steps += [
-                make.step(
-                    f"canary-{one.weight}.pods",
-                    f"Canary pods of {shown(image)} for {one.weight}% of the traffic",
-                    K8sDeploy(target=target, track="canary", image=image, weight=one.weight),
-                    stage,
-                ),
-                make.step(
-                    f"canary-{one.weight}.weight",
-                    f"Give the canary {one.weight}% of the traffic",
-                    K8sTraffic(target=target, weight=one.weight),
-                    stage,
-                ),
-                make.step(
-                    f"canary-{one.weight}.check",
-                    f"Judge the canary at {one.weight}%",
-                    MetricsCheck(
-                        target=target,
-                        phase="canary",
-                        version=version_of(image),
-                        baseline=version_of(running) if one.weight < 100 else None,
-                        weight=one.weight,
-                        bake_seconds=one.bake_seconds,
-                        interval_seconds=environment.interval_seconds,
-                        metrics=one.metrics,
-                    ),
-                    stage,
-                ),
-            ]
+        for one in environment.stages:
+            steps += _stage(make, service, environment, one, image, running)
         steps += [
             make.step(
                 "full.stable",
@@ -139,6 +112,63 @@ def release_steps(
         )
     )
     return tuple(steps)
+
+
+def _stage(
+    make: _Maker,
+    service: Service,
+    environment: Environment,
+    one: CanaryStep,
+    image: str,
+    running: str,
+) -> Iterator[Step]:
+    """Capacity, weight, check and pause of one step before full rollout."""
+    target = Target.of(service, environment)
+    stage = f"canary {one.weight}%"
+    # Blue and green stand at full size from the beginning; nobody is sent to pods not there yet.
+    size = 100 if environment.blue_green is not None else max(1, one.weight)
+    reached = f"{one.weight}% of the traffic"
+    if one.match is not None:
+        reached = f"requests with {one.match.words}" + (f" and {reached}" if one.weight else "")
+    elif one.weight == 0:
+        reached = "a look before anybody is sent there"
+    yield make.step(
+        f"canary-{one.weight}.pods",
+        f"Canary pods of {shown(image)} for {reached}",
+        K8sDeploy(target=target, track="canary", image=image, weight=size),
+        stage,
+    )
+    if one.weight or one.match is not None:
+        yield make.step(
+            f"canary-{one.weight}.weight",
+            f"Give the canary {reached}",
+            K8sTraffic(target=target, weight=one.weight, match=one.match),
+            stage,
+        )
+    if one.bake_seconds > 0:
+        yield make.step(
+            f"canary-{one.weight}.check",
+            f"Judge the canary at {one.weight}%",
+            MetricsCheck(
+                target=target,
+                phase="canary",
+                version=version_of(image),
+                baseline=version_of(running) if one.weight < 100 else None,
+                weight=one.weight,
+                bake_seconds=one.bake_seconds,
+                interval_seconds=environment.interval_seconds,
+                metrics=one.metrics,
+            ),
+            stage,
+        )
+    if one.pause:
+        question = f"{shown(image)} is a canary for {reached} in {target.key}. Go on?"
+        yield make.step(
+            f"canary-{one.weight}.pause",
+            "Wait for a person to say that it goes on",
+            Pause(target=target, question=question),
+            stage,
+        )
 
 
 def way_back(
@@ -219,7 +249,7 @@ def release_plan(
                 continue
             if now_running is None:
                 notes.append(f"{key} runs nothing yet: first install, without a canary.")
-            if announce and environment.canary:
+            if announce and environment.stages:
                 steps += _announce(change, service, key)
             steps += release_steps(service, environment, image, now_running)
     return Plan(change=change, goal="release", steps=tuple(steps), notes=tuple(notes))
@@ -290,7 +320,7 @@ class _Maker:
         self,
         id: str,
         title: str,
-        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck,
+        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck | Pause,
         stage: str = "full",
     ) -> Step:
         key = self._target.key

@@ -20,7 +20,7 @@ class Release:
     async def __call__(self, state: State) -> Update:
         step = current_step(state)
         assert step is not None
-        progress = state["progress"] or Progress(since=self.clock.now())
+        progress = state["progress"] or Progress(since=self.clock.now(), seen_seq=state["seen_seq"])
         proposal = self._proposal(step, progress, state)
         return Update(proposal=proposal, progress=progress, ruling=None, attempt=None, finding=None)
 

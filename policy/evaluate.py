@@ -27,6 +27,7 @@ from policy.families import (
     cost,
     manifests,
     models,
+    pauses,
     purpose,
     repository,
     security,
@@ -122,7 +123,7 @@ def _findings(case: Case) -> Iterator[Finding]:
 
 def _looking(case: Case) -> Iterator[Finding]:
     """A check changes nothing; going on in spite of its verdict does."""
-    concerns = list(slo.findings(case))
+    concerns = [*slo.findings(case), *pauses.findings(case)]
     yield from concerns
     if not concerns:
         yield allow("read.allowed", "The step only looks.")

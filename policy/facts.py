@@ -111,6 +111,8 @@ class Facts(Frozen):
     lock_alive: bool | None = None
     """For a step that frees a lock: whether its holder is under way; None: nobody holds it."""
     held_by: Actor | None = None
+    resumed_by: Actor | None = None
+    """Who said /resume since the step was first proposed."""
     cancelled_by: Actor | None = None
     superseded_by: str | None = None
     verdict: Verdict | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from domain.action import K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
+from domain.action import READ_ONLY_KINDS, K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
 from domain.decision import MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
@@ -52,7 +52,7 @@ class Case:
     @property
     def only_looks(self) -> bool:
         """Whether the step changes nothing outside."""
-        return isinstance(self.facts.step.action, MetricsCheck)
+        return self.facts.step.action.kind in READ_ONLY_KINDS
 
     @property
     def leads_back(self) -> bool:
@@ -63,8 +63,8 @@ class Case:
         match self.facts.step.action:
             case K8sRollback() | K8sRetire() | MetricsCheck():
                 return True
-            case K8sTraffic(weight=weight):
-                return weight == 0
+            case K8sTraffic(weight=weight, match=match):
+                return weight == 0 and match is None
             case _:
                 return False
 

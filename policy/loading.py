@@ -113,6 +113,7 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
             max_first_weight=raw.canary.max_first_weight,
             required_in=raw.canary.required_in,
             missing=raw.canary.missing,
+            blue_green=raw.canary.blue_green,
         ),
         slo={
             (phase, kind): answer

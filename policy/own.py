@@ -68,7 +68,10 @@ def tightened(rules: Rules, own: OwnRules) -> Rules:
         windows=dataclasses.replace(rules.windows, deny=(*rules.windows.deny, *own.deny)),
         risk=dataclasses.replace(rules.risk, raises=(*rules.risk.raises, *own.raises)),
         canary=dataclasses.replace(
-            rules.canary, max_first_weight=min(most, own.max_first_weight or most)
+            rules.canary,
+            max_first_weight=min(most, own.max_first_weight or most),
+            # A repository that limits the first step limits a switch of everything, too.
+            blue_green="deny" if own.max_first_weight else rules.canary.blue_green,
         ),
         checks=dataclasses.replace(rules.checks, also=(*rules.checks.also, *own.checks)),
         approvals=dataclasses.replace(

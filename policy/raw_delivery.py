@@ -24,6 +24,15 @@ class RawCanary(Raw):
         Literal["approve", "deny"],
         Field(examples=["approve"], description="a release without the canary that is wanted"),
     ]
+    blue_green: Annotated[
+        Literal["deny", "approve", "allow"],
+        Field(
+            default="deny",
+            examples=["approve"],
+            description="all traffic switched at once to a new version at full size; `deny` holds "
+            "it to max_first_weight",
+        ),
+    ]
 
 
 class RawSloPhase(Raw):

@@ -99,6 +99,8 @@ class CanaryRules:
     max_first_weight: int
     required_in: tuple[str, ...]
     missing: Answer
+    blue_green: Literal["deny", "approve", "allow"] = "deny"
+    """All traffic at once, to a version at full size."""
 
 
 @dataclass(frozen=True, slots=True)

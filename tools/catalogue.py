@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from string import Template
 
 from domain.errors import SourceError, SourceProblem
-from domain.service import SLI, CanaryStep, Catalogue, Environment, Service, Workload
+from domain.service import SLI, Catalogue, Environment, Service, Workload
 from domain.yaml_source import Located, Path, load, validate
 from tools.catalogue_file import (
     CatalogueShape,
@@ -22,6 +22,13 @@ from tools.catalogue_metrics import (
     length_problems,
     metric_of,
     metric_problems,
+)
+from tools.catalogue_strategy import (
+    blue_green_of,
+    blue_green_problems,
+    burn_of,
+    step_of,
+    step_problems,
 )
 
 VARIABLES = ("namespace", "service", "version", "window")
@@ -123,7 +130,9 @@ def _environments(
         interval = environment.interval or defaults.interval
         bakes: list[tuple[Path, float]] = [((*here, "bake"), environment.bake)]
         bakes += [
-            ((*here, "canary", n, "bake"), step.bake) for n, step in enumerate(environment.canary)
+            ((*here, "canary", n, "bake"), step.bake)
+            for n, step in enumerate(environment.canary)
+            if step.bake is not None and (step.weight or step.bake)
         ]
         for where, bake in bakes:
             if bake < interval:
@@ -133,7 +142,40 @@ def _environments(
                     "make it longer, or `interval:` shorter; ten windows tell something",
                 )
         yield from _weights(environment, here, located)
+        yield from _strategy(service, environment, interval, here, located)
         yield from _judged(service, environment, defaults, here, located)
+
+
+def _strategy(
+    service: ServiceShape,
+    environment: EnvironmentShape,
+    interval: float,
+    path: Path,
+    located: Located,
+) -> Iterator[SourceProblem]:
+    """Steps, blue-green and watch of one environment."""
+    has_route = service.workload.route is not None
+    yield from step_problems(
+        environment.canary, (*path, "canary"), has_route=has_route, located=located
+    )
+    if environment.blue_green is not None:
+        here: Path = (*path, "blue_green")
+        if environment.canary:
+            yield located.problem(
+                here,
+                "an environment has a canary or blue-green, not both",
+                "take one of them out; `match` and `pause` exist in both",
+            )
+        yield from blue_green_problems(
+            environment.blue_green, here, interval=interval, has_route=has_route, located=located
+        )
+    watch = environment.watch
+    if watch is not None and watch.every > watch.for_:
+        yield located.problem(
+            (*path, "watch", "every"),
+            f"looking every {watch.every:g}s in {watch.for_:g}s is never",
+            "let `every` be shorter than `for`: {for: 1h, every: 1m}",
+        )
 
 
 def _judged(
@@ -152,9 +194,10 @@ def _judged(
         here: Path = (*path, "canary", n)
         yield from chosen_problems(step.metrics, known, (*here, "metrics"), located)
         judged = [one for one in metrics if step.weight < 100 or one.limit is not None]
-        yield from length_problems(
-            judged, step.metrics, step.bake, interval, (*here, "bake"), located
-        )
+        if step.bake:
+            yield from length_problems(
+                judged, step.metrics, step.bake, interval, (*here, "bake"), located
+            )
     absolute = [one for one in metrics if one.limit is not None]
     yield from length_problems(absolute, None, environment.bake, interval, (*path, "bake"), located)
 
@@ -167,7 +210,7 @@ def own_metrics(service: ServiceShape, defaults: DefaultsShape) -> list[MetricSh
 def _weights(
     environment: EnvironmentShape, path: Path, located: Located
 ) -> Iterator[SourceProblem]:
-    before = 0
+    before = -1
     for index, step in enumerate(environment.canary):
         where: Path = (*path, "canary", index, "weight")
         if index == 0 and step.weight > 50:
@@ -179,7 +222,7 @@ def _weights(
         if step.weight <= before:
             yield located.problem(
                 where,
-                f"the weight goes from {before}% to {step.weight}%",
+                f"the weight goes from {max(before, 0)}% to {step.weight}%",
                 "let weights grow from step to step",
             )
         before = step.weight
@@ -232,14 +275,9 @@ def _environment(shape: EnvironmentShape, defaults: DefaultsShape) -> Environmen
     return Environment(
         name=shape.name,
         namespace=shape.namespace,
-        canary=tuple(
-            CanaryStep(
-                weight=step.weight,
-                bake_seconds=step.bake,
-                metrics=tuple(step.metrics) if step.metrics is not None else None,
-            )
-            for step in shape.canary
-        ),
+        canary=tuple(step_of(step) for step in shape.canary),
+        blue_green=blue_green_of(shape.blue_green),
+        burn=burn_of(shape.watch),
         bake_seconds=shape.bake,
         interval_seconds=shape.interval or defaults.interval,
         replicas=shape.replicas or defaults.replicas,

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from domain.service import Executor
 from tools.catalogue_metrics import MetricShape
+from tools.catalogue_strategy import BlueGreenShape, CanaryShape, WatchShape
 from tools.catalogue_values import (
     DeploymentName,
     Image,
@@ -38,22 +39,18 @@ class SliShape(Shape):
     total: Query = Field(description="PromQL: how many events there were")
 
 
-class CanaryShape(Shape):
-    """One step of a canary."""
-
-    weight: int = Field(ge=1, le=100, description="percent of the traffic", examples=[10])
-    bake: Seconds = Field(description="how long it has to prove itself", examples=["5m"])
-    metrics: list[Label] | None = Field(
-        default=None, min_length=1, description="SLIs and metrics judged at this step; all if none"
-    )
-
-
 class EnvironmentShape(Shape):
     """One place a service runs in."""
 
     name: Label = Field(description="what it is called in commands", examples=["prod"])
     namespace: Label = Field(description="Kubernetes namespace", examples=["prod"])
     canary: list[CanaryShape] = Field(default=[], description="steps of growing weight")
+    blue_green: BlueGreenShape | None = Field(
+        default=None, description="all traffic at once instead of a canary"
+    )
+    watch: WatchShape | None = Field(
+        default=None, description="burn rates of the error budget after full roll-out"
+    )
     bake: Seconds = Field(default=60.0, description="how long metrics are watched after roll-out")
     interval: Interval | None = Field(default=None, description="length of one judged window")
     replicas: int | None = Field(default=None, ge=1, le=10_000)

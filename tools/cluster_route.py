@@ -76,6 +76,13 @@ def canary_weights(route: Json, target: Target) -> list[int]:
     return found
 
 
+def has_pair(rule: Json, target: Target) -> bool:
+    """Whether a rule splits traffic between both of the target's backends."""
+    refs = rule.get("backendRefs") or []
+    names = (target.workload.deployment, canary_name(target))
+    return all(any(_is(ref, name, target) for ref in refs) for name in names)
+
+
 def with_weight(route: Json, target: Target, weight: int) -> Json:
     """A copy in which each rule that has both backends gives the canary `weight` percent.
 

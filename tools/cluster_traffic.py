@@ -13,26 +13,29 @@ from tools.cluster_lookup import applied, is_autoscaled, missing, own_stable, sc
 from tools.cluster_objects import canary_name, full_replicas, replicas
 from tools.cluster_replicas import sizes, with_selector
 from tools.cluster_route import with_weight
+from tools.cluster_testers import with_testers
 
 CANARY_WAIT_SECONDS = 2.0
 
 
 async def weigh_by_route(action: K8sTraffic, route: str, hand: Hand) -> Applied:
-    """Set the two backends' weights in every rule that has both, and touch nothing else."""
-    target, weight = action.target, action.weight
-    if weight > 0:
+    """Set the two backends' weights in every rule that has both, let testers in or out, and touch
+    nothing else."""
+    target, weight, match = action.target, action.weight, action.match
+    if weight > 0 or match is not None:
         await _check_canary_serves(hand.client, target)
 
     def weighted(current: Json | None) -> Json:
         if current is None:
             raise missing(HTTPROUTE, target, route)
-        return with_weight(current, target, weight)
+        return with_testers(with_weight(current, target, weight), target, match)
 
     change = await hand.ensure(HTTPROUTE, target.namespace, route, weighted)
     verb = "already gives" if change.did == "nothing" else "gives"
+    testers = f", and requests with {match.words}" if match is not None else ""
     return applied(
         hand,
-        f"HTTPRoute {target.namespace}/{route} {verb} the canary {weight}%",
+        f"HTTPRoute {target.namespace}/{route} {verb} the canary {weight}%{testers}",
         change,
         {"weight": weight},
     )
@@ -45,6 +48,12 @@ async def weigh_by_replicas(action: K8sTraffic, hand: Hand) -> Applied:
     canary's pods away.
     """
     target, weight = action.target, action.weight
+    if action.match is not None:
+        raise Permanent(
+            f"{target.key} has no HTTPRoute, so requests with {action.match.words} cannot be told "
+            "from others",
+            "name an HTTPRoute as workload.route in services.yaml",
+        )
     name, canary = target.workload.deployment, canary_name(target)
     stable = await own_stable(hand.client, target)
     is_scaled = await is_autoscaled(hand.client, target, name)

@@ -7,7 +7,8 @@ import pytest
 from domain.action import K8sDeploy, K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
 from domain.event import Actor
 from domain.plan import Change, Plan
-from domain.service import CanaryStep, Environment, Service, Workload
+from domain.service import Environment, Service, Workload
+from domain.strategy import BlueGreen, CanaryStep, TrafficMatch
 from nodes.planning import image_for, release_plan, version_of, way_back
 
 STAGING = Environment(name="staging", namespace="staging", bake_seconds=10, interval_seconds=5)
@@ -70,6 +71,53 @@ def test_each_canary_step_is_capacity_then_weight_then_check() -> None:
         (K8sTraffic, 0),
         (K8sRetire, None),
         (MetricsCheck, 100),
+    ]
+
+
+def kinds_in_prod(prod: Environment) -> list[tuple[str, int | None]]:
+    service = SHOP.model_copy(update={"environments": (prod,)})
+    steps = plan(services=(service,)).steps
+    assert len({step.id for step in steps}) == len(steps)
+    return [(step.action.kind, getattr(step.action, "weight", None)) for step in steps]
+
+
+def test_testers_come_before_everybody_and_a_person_may_be_asked_in_between() -> None:
+    match = TrafficMatch(headers=(("x-canary", "yes"),))
+    steps = (
+        CanaryStep(weight=0, bake_seconds=20, match=match, pause=True, metrics=("errors",)),
+        CanaryStep(weight=10, bake_seconds=20),
+    )
+    prod = PROD.model_copy(update={"canary": steps})
+    assert kinds_in_prod(prod)[1:8] == [
+        ("k8s_deploy", 1),
+        ("k8s_traffic", 0),
+        ("metrics_check", 0),
+        ("pause", None),
+        ("k8s_deploy", 10),
+        ("k8s_traffic", 10),
+        ("metrics_check", 10),
+    ]
+    service = SHOP.model_copy(update={"environments": (prod,)})
+    made = [one.action for one in plan(services=(service,)).steps]
+    assert [one.match for one in made if isinstance(one, K8sTraffic)] == [match, None, None]
+    checks = [one.metrics for one in made if isinstance(one, MetricsCheck)]
+    assert checks == [None, ("errors",), None, None]
+
+
+def test_blue_green_stands_at_full_size_before_all_traffic_is_switched() -> None:
+    prod = PROD.model_copy(
+        update={"canary": (), "blue_green": BlueGreen(keep_seconds=60, pause=True)}
+    )
+    assert kinds_in_prod(prod)[1:] == [
+        ("k8s_deploy", 100),
+        ("pause", None),
+        ("k8s_deploy", 100),
+        ("k8s_traffic", 100),
+        ("metrics_check", 100),
+        ("k8s_deploy", 100),
+        ("k8s_traffic", 0),
+        ("k8s_retire", None),
+        ("metrics_check", 100),
     ]
 
 

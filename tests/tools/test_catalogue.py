@@ -107,6 +107,66 @@ def test_a_step_names_what_it_is_judged_by_and_has_the_time_for_it() -> None:
     assert "has 2 windows after the warm-up, and queue takes 3" in said
 
 
+ROUTED = GOOD.replace("    environments:\n", "    workload: {route: checkout}\n    environments:\n")
+
+
+def with_steps(*steps: str) -> str:
+    head = ROUTED[: ROUTED.index("          - {weight: 10")]
+    return head + "".join(f"          - {one}\n" for one in steps)
+
+
+def test_a_step_for_testers_and_a_pause() -> None:
+    text = with_steps(
+        "{weight: 0, match: {headers: {x-canary: 'yes'}, cookie: canary=1}, pause: true}",
+        "{weight: 10, bake: 5m}",
+    )
+    first, second = load_catalogue(text, "services.yaml").services[0].environments[1].canary
+    assert first.match is not None
+    assert first.match.words == "header x-canary: yes and cookie canary=1"
+    assert (first.weight, first.bake_seconds, first.pause) == (0, 0, True)
+    assert (second.match, second.pause) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("{weight: 10}", "without a bake is never judged"),
+        ("{weight: 0, bake: 5m, pause: true}", "nobody reaches a step of weight 0"),
+        ("{weight: 0}", "does nothing"),
+        ("{weight: 0, match: {}}", "matches every request"),
+        ("{weight: 0, match: {headers: {'x y': '1'}}}", "is not the name of a header"),
+        ("{weight: 0, match: {headers: {x-canary: 1}}}", "has to be text"),
+        ("{weight: 0, match: {cookie: canary}}", "is not a cookie"),
+    ],
+)
+def test_a_step_that_means_nothing_is_refused(step: str, said: str) -> None:
+    assert [one for one in findings(with_steps(step)) if said in one[1]]
+
+
+def test_testers_need_a_route() -> None:
+    text = with_steps("{weight: 0, match: {cookie: canary=1}}").replace("{route: checkout}", "{}")
+    assert [one for one in findings(text) if "without an HTTPRoute" in one[1]]
+
+
+def test_blue_green_stands_instead_of_a_canary() -> None:
+    head = ROUTED[: ROUTED.index("        canary:")]
+    text = head + "        blue_green: {match: {cookie: canary=1}, preview: 5m, keep: 30m}\n"
+    prod = load_catalogue(text, "services.yaml").services[0].environments[1]
+    assert [(one.weight, one.bake_seconds) for one in prod.stages] == [(0, 300), (100, 1800)]
+    assert [one for one in findings(ROUTED + "        blue_green: {keep: 30m}\n")
+            if "not both" in one[1]]  # fmt: skip
+    nobody = text.replace("match: {cookie: canary=1}, ", "")
+    assert [one for one in findings(nobody) if "nobody reaches the preview" in one[1]]
+
+
+def test_a_watch_is_looked_at_within_its_time() -> None:
+    watch = GOOD + "        watch: {for: 1h}\n"
+    burn = load_catalogue(watch, "services.yaml").services[0].environments[1].burn
+    assert burn is not None
+    assert (burn.for_seconds, burn.every_seconds) == (3600, 60)
+    assert [one for one in findings(watch.replace("1h}", "30s}")) if "is never" in one[1]]
+
+
 def test_a_service_has_its_own_slis_where_it_names_them() -> None:
     own = """\
     slis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from domain.errors import Permanent
 from domain.service import Target, Workload
+from domain.strategy import TrafficMatch
 from tools.cluster_route import canary_weights, route_spec, route_state, with_weight
+from tools.cluster_testers import with_testers
 
 TARGET = Target(
     service="web",
@@ -163,3 +166,63 @@ def test_a_first_route_may_hang_on_a_gateway_of_another_namespace() -> None:
     spec = route_spec(TARGET, "infra/public", "web.shop")
     assert spec["parentRefs"] == [{"name": "public", "namespace": "infra"}]
     assert route_spec(TARGET, "public", "web.shop")["parentRefs"] == [{"name": "public"}]
+
+
+TESTERS = TrafficMatch(headers=(("x-canary", "yes"),))
+COOKIE = TrafficMatch(cookie=("canary", "a.b"))
+
+
+def filled_in(found: dict[str, Any]) -> dict[str, Any]:
+    """What an API server makes of a route: the defaults of its schema stand in it."""
+    made = deepcopy(found)
+    for one in made["spec"]["rules"]:
+        one.setdefault("matches", [{}])
+        for each in one["matches"]:
+            each.setdefault("path", {"type": "PathPrefix", "value": "/"})
+            for header in each.get("headers", []):
+                header.setdefault("type", "Exact")
+        for backend in one["backendRefs"]:
+            backend |= {"group": "", "kind": "Service", "weight": backend.get("weight", 1)}
+    return made
+
+
+def test_testers_get_a_rule_of_their_own_before_all_others() -> None:
+    shop = rule(ref("web", 100), ref("web-canary", 0), matches=[{"path": {"value": "/shop"}}])
+    made = with_testers(route(shop), TARGET, TESTERS)
+    first, second = made["spec"]["rules"]
+    assert second == shop
+    assert first["matches"][0]["path"] == {"value": "/shop"}
+    assert first["matches"][0]["headers"] == [{"type": "Exact", "name": "x-canary", "value": "yes"}]
+    assert [one["name"] for one in first["backendRefs"]] == ["web-canary"]
+    assert canary_weights(made, TARGET) == [0]
+    assert with_testers(filled_in(made), TARGET, TESTERS)["spec"] == filled_in(made)["spec"]
+
+
+def test_our_rules_for_testers_go_and_everybody_elses_stay() -> None:
+    others = rule(ref("web-canary"), matches=[{"headers": [{"name": "x-qa", "value": "1"}]}])
+    before = route(others, HALF)
+    made = filled_in(with_testers(before, TARGET, TESTERS))
+    assert len(made["spec"]["rules"]) == 3
+    assert with_testers(made, TARGET, None)["spec"] == filled_in(before)["spec"]
+    assert with_testers(before, TARGET, None) == before
+    (_, *rest) = with_testers(made, TARGET, COOKIE)["spec"]["rules"]
+    assert rest == filled_in(before)["spec"]["rules"]
+
+
+@pytest.mark.parametrize(
+    ("cookies", "reached"),
+    [
+        ("canary=a.b", True),
+        ("session=1; canary=a.b", True),
+        ("canary=a.b; session=1", True),
+        ("canary=aXb", False),
+        ("xcanary=a.b", False),
+        ("canary=a.bc", False),
+    ],
+)
+def test_a_cookie_is_found_among_others_and_only_as_a_whole(cookies: str, reached: bool) -> None:
+    header = with_testers(route(HALF), TARGET, COOKIE)["spec"]["rules"][0]["matches"][0]["headers"][
+        0
+    ]
+    assert (header["name"], header["type"]) == ("Cookie", "RegularExpression")
+    assert bool(re.fullmatch(header["value"], cookies)) is reached

@@ -18,7 +18,8 @@ from domain.event import (
 )
 from domain.plan import Change, Plan, RiskClass, Step
 from domain.run import FINAL, RunState, thread_id_of
-from domain.service import SLI, CanaryStep, Catalogue, Environment, Service, Workload
+from domain.service import SLI, Catalogue, Environment, Service, Workload
+from domain.strategy import CanaryStep
 from domain.verdict import MetricVerdict, Verdict, VerdictKind
 from nodes.planning import release_plan
 from store.records import (
