@@ -56,6 +56,8 @@ STUCK_SECONDS = 90.0
 LONGEST_SECONDS = 600.0
 """A run that still is not at its end goes round in circles."""
 POLL_SECONDS = 0.05
+DOUBT = "Go on all the same?"
+"""How a question about a check that did not pass outright ends."""
 FIRST = "1.0.0"
 WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
@@ -216,12 +218,15 @@ class Scene:
         return found
 
     async def vote(self) -> None:
-        """Say yes to whatever is asked."""
+        """Say yes to whatever is asked, but no when a bad version's check is in doubt."""
         for request in await self.books.approvals.list(ApprovalState.PENDING, 100):
             now = self.simulated.clock.now()
+            in_doubt = request.question.endswith(DOUBT)
+            bad = in_doubt and "-bad" in ((await self.detail(request.run_id)).run.sha or "")
             vote = Vote(
-                principal="grace", roles=("release-manager",), decision="approve",
-                comment="go on", via="api", at=now,
+                principal="grace", roles=("release-manager",),
+                decision="reject" if bad else "approve",
+                comment="looked at it", via="api", at=now,
             )  # fmt: skip
             await self.books.approvals.vote(
                 request.id, vote, request.digest, partial(judge_vote, now=now)

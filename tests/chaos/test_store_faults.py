@@ -22,7 +22,6 @@ from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
 from tests.chaos.workers import Zygote
 
-MIDDLE = ("canary-10.weight", "canary-10.check")
 EARLY, LATE = ("announce", "canary-10.pods"), ("full.stable", "full.check", "rollback.stable")
 """Steps, at the first of which to be seen the database is killed."""
 MIDST = "effect:shop/prod.canary-10.weight:claimed"
@@ -60,10 +59,7 @@ async def test_a_run_survives_its_database_being_killed_several_times(
         expected, _ = await undisturbed(scene, zygote, "calm", version)
         run_id = await scene.release("shop", f"{version}-killed")
         strikes = data / "strikes"
-        # Away for longer than a bake the database is for the good version alone: a bad one may then
-        # be asked about instead of being taken back, and whoever votes here says yes.
-        held = f"{version}-killed {MIDST}\n" if version == GOOD else ""
-        strikes.write_text(held, encoding="utf-8")
+        strikes.write_text(f"{version}-killed {MIDST}\n", encoding="utf-8")
         worker = await zygote.start(scene.order(at=str(strikes), how="SIGSTOP"))
         killed: list[str] = []
 
@@ -75,29 +71,25 @@ async def test_a_run_survives_its_database_being_killed_several_times(
             await scene.books.database.pool.check()
 
         await kill_at(EARLY)
-        if version == GOOD:
-            await scene.until(run_id, lambda _: worker.is_stopped)
-            await kill(own_postgres)
-            worker.send(signal.SIGCONT)
-            patience = Patience()
-            while SPOTTED not in scene.log():
-                patience.check(None, f"the worker has not noticed\n{scene.log()}")
-                await asyncio.sleep(POLL_SECONDS)
-            assert await asyncio.to_thread(own_postgres.revive)
-            await scene.books.database.pool.check()
-            killed.append(MIDST)
-        else:
-            await kill_at(MIDDLE)
+        await scene.until(run_id, lambda _: worker.is_stopped)
+        await kill(own_postgres)
+        worker.send(signal.SIGCONT)
+        patience = Patience()
+        while SPOTTED not in scene.log():
+            patience.check(None, f"the worker has not noticed\n{scene.log()}")
+            await asyncio.sleep(POLL_SECONDS)
+        assert await asyncio.to_thread(own_postgres.revive)
+        await scene.books.database.pool.check()
+        killed.append(MIDST)
         await kill_at(LATE)
         (detail,) = await scene.ended(run_id)
         worker.send(signal.SIGTERM)
         assert await worker.gone() == 0, scene.log()
         assert len(killed) >= 2
         await tally.hold(scene, detail, "shop", expected, what="PostgreSQL killed", points=killed)
-        if version == GOOD:
-            page = await scene.page(run_id)
-            # The second, when the database was away for longer than the lease.
-            assert "the database did not answer" in page or "stopped or lost touch" in page
+        page = await scene.page(run_id)
+        # The second, when the database was away for longer than the lease.
+        assert "the database did not answer" in page or "stopped or lost touch" in page
 
 
 async def test_a_receipt_outlives_the_database_and_a_refused_event_can_be_sent_again(

@@ -319,7 +319,7 @@ def test_every_version_is_asked_for_with_a_matcher_that_any_fits() -> None:
         'sum(increase(r{a="1",version="$version"}[$window])) + sum(r{version = \'$version\'})'
     )
     assert for_version(EVERY_VERSION, template) == (
-        'sum(increase(r{version=~".+"}[$window])) + sum(r{version =~".+"})'
+        'sum(increase(r{a="1",version=~".+"}[$window])) + sum(r{version =~".+"})'
     )
     assert for_version("1.2", template) == template
     with pytest.raises(ValueError, match="all versions"):
