@@ -31,6 +31,8 @@ from graph.worker import LEASE_SECONDS, Worker
 from nodes.answering import Answering
 from nodes.approve import Approve
 from nodes.ballots import Ballots
+from nodes.burn import BurnRates
+from nodes.burning import Burning
 from nodes.conductor import Conductor
 from nodes.examining import Examiner
 from nodes.execute import Execute
@@ -361,6 +363,14 @@ def _nodes(
             the_catalogue,
             readers,
             Watch(the_catalogue, readers.metrics, JudgeConfig()),
+            Burning(
+                the_catalogue,
+                the_rules,
+                BurnRates(the_catalogue, readers.metrics),
+                books.verdicts,
+                books.releases,
+                books.locks,
+            ),
             books.verdicts,
             books.releases,
             clock,

@@ -59,7 +59,8 @@ class MetricsCheck(Frozen):
 
     kind: Literal["metrics_check"] = "metrics_check"
     target: Target
-    phase: Literal["pre", "canary", "post"]
+    phase: Literal["pre", "canary", "post", "burn"]
+    """`burn`: not judged window by window, but looked at by its burn rates, every interval."""
     version: str
     baseline: str | None
     """The version to compare with while both serve; None: only the SLO counts."""

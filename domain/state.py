@@ -42,6 +42,8 @@ class Proposal(Frozen):
     not_before: datetime | None = None
     not_before_reason: str = ""
     concern: Verdict | None = None
+    yields_to: str = ""
+    """A newer change that a watch over burn rates makes way for; '' for none."""
 
 
 class Ruling(Frozen):
@@ -110,6 +112,8 @@ class State(TypedDict):
     finding: Finding | None
     outcome: Outcome | None
     seen_seq: int
+    handed_over: Sequence[str]
+    """Targets whose watch made way for a newer change: they are no longer this run's to change."""
 
 
 class Update(TypedDict, total=False):
@@ -128,6 +132,7 @@ class Update(TypedDict, total=False):
     finding: Finding | None
     outcome: Outcome | None
     seen_seq: int
+    handed_over: Sequence[str]
 
 
 def initial(run_id: UUID, event: Event, goal: str) -> State:
@@ -149,6 +154,7 @@ def initial(run_id: UUID, event: Event, goal: str) -> State:
         finding=None,
         outcome=None,
         seen_seq=0,
+        handed_over=(),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from domain.action import (
@@ -62,6 +62,7 @@ class Gate:
         seen = max((signal.seq for signal in known.signals), default=0)
         if await self.ballots.count(passage.lease, known, after=state["seen_seq"]):
             known = await self.runs.facts(passage.lease.run_id)
+        proposal = await self._yielding(proposal, state, known)
         now = self.clock.now()
         known = await self._without_expired(passage, known, now)
         rules = self.rules()
@@ -128,6 +129,22 @@ class Gate:
             return False
         return None if head is None else head != plan.change.sha
 
+    async def _yielding(self, proposal: Proposal, state: State, known: RunFacts) -> Proposal:
+        """A watch over burn rates makes way at once for a newer change of its target."""
+        action = proposal.step.action
+        if not isinstance(action, MetricsCheck) or action.phase != "burn":
+            return proposal
+        if state["mode"] != "forward":
+            return proposal
+        newer = known.run.superseded_by
+        wanted = f"run {str(newer)[:8]}" if newer is not None else ""
+        if not wanted:
+            waiting = await self.locks.next_in_line(action.target.key)
+            if waiting is None:
+                return proposal
+            wanted = f"{waiting.title} (run {str(waiting.run_id)[:8]})"
+        return Proposal(step=proposal.step, yields_to=wanted)
+
     async def _lock_alive(self, proposal: Proposal) -> bool | None:
         """For a step that frees a lock: whether the run it is about holds it and is under way."""
         action = proposal.step.action
@@ -159,7 +176,15 @@ class Gate:
                     "why": f"superseded by {known.run.title}",
                 },
             )
-        return f"{holder.title} (run {str(holder.run_id)[:8]})"
+        elif holder.joined:
+            # A watch that only looks on makes way; anybody else finishes.
+            await self.signals.send(
+                holder.run_id,
+                "lock_wanted",
+                {"key": target.key, "by": str(known.run.id), "title": known.run.title},
+            )
+        place = f"; {holder.ahead} before this one in line" if holder.ahead else ""
+        return f"{holder.title} (run {str(holder.run_id)[:8]}){place}"
 
     async def _record(
         self,
@@ -294,8 +319,13 @@ def _facts(
         superseded_by=str(known.run.superseded_by) if forward and known.run.superseded_by else None,
         commander=commander,
         verdict=proposal.concern,
-        verdict_phase=check.phase if check is not None and proposal.concern else None,
+        verdict_phase=_phase(check) if check is not None and proposal.concern else None,
     )
+
+
+def _phase(check: MetricsCheck) -> Literal["pre", "canary", "post"]:
+    """What policy knows a check as: the watch over burn rates is one after full rollout."""
+    return "post" if check.phase == "burn" else check.phase
 
 
 def _held_by(signals: tuple[SignalRow, ...]) -> Actor | None:

@@ -26,6 +26,7 @@ from domain.state import Finding, Progress, State, Update, baseline_of, current_
 from domain.verdict import VerdictKind
 from domain.workload import WorkloadState
 from nodes.announcement import announced
+from nodes.burning import Burning
 from nodes.passage import PassageRuntime
 from nodes.readiness import Reading, deployed, retired, shifted
 from nodes.watch import Watch
@@ -47,6 +48,7 @@ class Observe:
     catalogue: Callable[[], Catalogue]
     readers: Readers
     watch: Watch
+    burning: Burning
     verdicts: Verdicts
     releases: Releases
     clock: Clock
@@ -64,6 +66,9 @@ class Observe:
                 return _next(state, Finding(kind="done", reason=_summary(attempt)))
             case Pause():
                 return _next(state, Finding(kind="done", reason="a person said that it goes on"))
+            case MetricsCheck(phase="burn") as check:
+                now = self.clock.now()
+                return await self.burning.observe(state, runtime, proposal, check, progress, now)
             case MetricsCheck():
                 return await self._check(state, runtime, step.action, progress)
             case _:

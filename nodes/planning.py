@@ -114,6 +114,25 @@ def release_steps(
     return tuple(steps)
 
 
+def watch_steps(service: Service, environment: Environment, image: str) -> tuple[Step, ...]:
+    """The watch over burn rates after full rollout, where the environment has one."""
+    burn = environment.burn
+    if burn is None:
+        return ()
+    target = Target.of(service, environment)
+    check = MetricsCheck(
+        target=target,
+        phase="burn",
+        version=version_of(image),
+        baseline=None,
+        weight=100,
+        bake_seconds=burn.for_seconds,
+        interval_seconds=burn.every_seconds,
+    )
+    title = f"Watch the error budget of {service.name} for {burn.for_seconds / 60:g} min"
+    return (_Maker(target).step("full.burn", title, check, "full"),)
+
+
 def _stage(
     make: _Maker,
     service: Service,
@@ -252,6 +271,7 @@ def release_plan(
             if announce and environment.stages:
                 steps += _announce(change, service, key)
             steps += release_steps(service, environment, image, now_running)
+            steps += watch_steps(service, environment, image)
     return Plan(change=change, goal="release", steps=tuple(steps), notes=tuple(notes))
 
 

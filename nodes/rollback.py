@@ -12,7 +12,7 @@ from domain.run import RunState
 from domain.service import Catalogue, Target
 from domain.state import Outcome, State, Update, baseline_of, target_in_flight
 from nodes.passage import PassageRuntime
-from nodes.planning import image_for, way_back
+from nodes.planning import deployed_image, image_for, way_back
 from store.releases import Releases
 from tools.toolbox import Readers
 
@@ -38,12 +38,8 @@ class Rollback:
         if service is None or environment is None:
             return _give_up(f"{target.key} is no longer in services.yaml. {reason}")
         steps = state["plan"].steps if state["plan"] else ()
-        image, known = await self._image_to_restore(state, target)
-        if not known:
-            return _give_up(
-                f"{reason} No version of {target.key} is known to be good, so there is nothing to "
-                "go back to; a person has to act."
-            )
+        # First, so that what goes back is never what to go back to: a version is known as good from
+        # its check after full rollout on, and may burn its budget later.
         if state["plan"] is not None and state["goal"] == "release":
             bad = image_for(service, state["plan"].change)
             await self.releases.record(
@@ -55,6 +51,12 @@ class Rollback:
                 status="bad",
                 reason=reason,
                 at=self.clock.now(),
+            )
+        image, known = await self._image_to_restore(state, target)
+        if not known:
+            return _give_up(
+                f"{reason} No version of {target.key} is known to be good, so there is nothing to "
+                "go back to; a person has to act."
             )
         had_canary = any(
             isinstance(step.action, K8sDeploy) and step.action.track == "canary"
@@ -77,7 +79,8 @@ class Rollback:
         """(image to put back, or None to leave stable alone; whether that is known to be right)."""
         if not _stable_touched(state, target):
             return None, True
-        good = await self.releases.last_good(target.service, target.environment)
+        new = deployed_image(state["plan"], target.key) if state["plan"] is not None else None
+        good = await self.releases.last_good(target.service, target.environment, but=new)
         if good is not None:
             return good.image, True
         before = baseline_of(state, target.key)

@@ -117,9 +117,10 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
         ),
         slo={
             (phase, kind): answer
-            for phase, row in raw.slo.model_dump(exclude={"error_budget"}).items()
+            for phase, row in raw.slo.model_dump(include={"pre", "canary", "post"}).items()
             for kind, answer in row.items()
         },
+        slo_burn=raw.slo.burn,
         error_budget=error_budget_rules(raw.slo.error_budget),
         checks=CheckRules(raw.checks.environments, raw.checks.required),
         vulnerabilities=vulnerability_rules(raw.security),

@@ -88,6 +88,15 @@ class RawSlo(Raw):
     pre: RawSloPhase
     canary: RawSloPhase
     post: RawSloPhase
+    burn: Annotated[
+        Literal["rollback", "page"],
+        Field(
+            default="rollback",
+            examples=["rollback"],
+            description="a version burns its error budget after full rollout: back to the last "
+            "known good, or a critical notification and a question",
+        ),
+    ]
     error_budget: Annotated[
         RawErrorBudget | None, Field(default=None, description="gate on the error budget")
     ]

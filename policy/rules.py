@@ -168,6 +168,8 @@ class Rules:
     canary: CanaryRules
     slo: Mapping[tuple[str, str], Answer]
     """By phase and verdict kind."""
+    slo_burn: Literal["rollback", "page"]
+    """What a version that burns its error budget after full rollout leads to."""
     error_budget: ErrorBudgetRules | None
     checks: CheckRules
     vulnerabilities: VulnerabilityRules

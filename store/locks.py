@@ -27,6 +27,12 @@ GRACE_SECONDS = 120.0
 UNLOCK_OF = """
 SELECT fermata_unlock_of(%(key)s, %(run)s, %(principal)s, %(reason)s)
 """
+GIVE = "SELECT fermata_give(%(run)s, %(fence)s, %(key)s)"
+NEXT = """
+SELECT json_build_object('key', q.key, 'run_id', q.run_id, 'title', r.title, 'since', q.at)
+FROM lock_queue q JOIN runs r ON r.id = q.run_id
+WHERE q.key = %(key)s AND r.finished_at IS NULL ORDER BY q.seq LIMIT 1
+"""
 LIST = """
 SELECT json_build_object(
     'key', l.key, 'run_id', l.run_id, 'title', r.title, 'since', l.since,
@@ -48,6 +54,15 @@ class Holder(Frozen):
     since: datetime
 
 
+class Ahead(Holder):
+    """Who has a lock that a run wants."""
+
+    joined: bool = False
+    """Whether the run has only now begun to stand in line."""
+    ahead: int = 0
+    """How many stand in line before it."""
+
+
 class Held(Holder):
     """A lock with what is to be known before it is taken away."""
 
@@ -67,7 +82,7 @@ class Locks:
 
     db: Database
 
-    async def acquire(self, lease: Lease, key: str) -> Holder | None:
+    async def acquire(self, lease: Lease, key: str) -> Ahead | None:
         """Take a lock: None when this run has it now, otherwise who is before it.
 
         The run then stands in line and is told by a `lock_free` signal when its turn has come.
@@ -77,7 +92,19 @@ class Locks:
         found = await self.db.insist(
             ACQUIRE, {"run": lease.run_id, "fence": lease.fence, "key": key}
         )
-        return None if found is None else Holder.model_validate(found)
+        return None if found is None else Ahead.model_validate(found)
+
+    async def give(self, lease: Lease, key: str) -> bool:
+        """Let the next in line have a lock before the run's end; False when it was not held.
+
+        Raises `LeaseLost`.
+        """
+        params = {"run": lease.run_id, "fence": lease.fence, "key": key}
+        return bool(await self.db.insist(GIVE, params))
+
+    async def next_in_line(self, key: str) -> Holder | None:
+        """Who waits for a lock, first come first; None when nobody does."""
+        return await self.db.model(Holder, NEXT, {"key": key})
 
     async def list(self) -> list[LockRow]:
         """All locks that are held."""

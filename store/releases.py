@@ -21,6 +21,7 @@ ON CONFLICT (service, environment, image, run_id, status) DO NOTHING
 LAST_GOOD = """
 SELECT fermata_doc(l) FROM releases l
 WHERE l.service = %(service)s AND l.environment = %(environment)s AND l.status = 'good'
+  AND (%(but)s::text IS NULL OR l.image <> %(but)s)
   AND NOT EXISTS (
       SELECT FROM releases b
       WHERE b.service = l.service AND b.environment = l.environment AND b.image = l.image
@@ -76,10 +77,12 @@ class Releases:
             },
         )
 
-    async def last_good(self, service: str, environment: str) -> ReleaseRow | None:
-        """The image to go back to: the latest good one that was not found bad since."""
+    async def last_good(
+        self, service: str, environment: str, but: str | None = None
+    ) -> ReleaseRow | None:
+        """The image to go back to: the latest good one, not found bad since, other than `but`."""
         return await self.db.model(
-            ReleaseRow, LAST_GOOD, {"service": service, "environment": environment}
+            ReleaseRow, LAST_GOOD, {"service": service, "environment": environment, "but": but}
         )
 
     async def history(self, service: str, environment: str, limit: int = 20) -> list[ReleaseRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from domain.action import MetricsCheck
 from policy.finding import Case, Finding, allow, ask, deny, wait
 
 
@@ -20,7 +21,7 @@ def findings(case: Case) -> Iterator[Finding]:
         yield _superseded(case, facts.superseded_by)
     if facts.held_by is not None:
         yield wait("run.held", f"{facts.held_by.login} holds this run.", "`/resume` lets it go on.")
-    if facts.head_moved is True:
+    if facts.head_moved is True and not _is_watch(case):
         yield deny(
             "change.head_moved",
             f"The pull request's head is no longer the {_sha(case)} that was planned.",
@@ -34,7 +35,18 @@ def findings(case: Case) -> Iterator[Finding]:
         )
 
 
+def _is_watch(case: Case) -> bool:
+    """Whether the release is complete and only watched: what is newer does not undo it."""
+    action = case.facts.step.action
+    return isinstance(action, MetricsCheck) and action.phase == "burn"
+
+
 def _superseded(case: Case, newer: str) -> Finding:
+    if _is_watch(case):
+        return allow(
+            "run.superseded",
+            f"Run {newer} supersedes this one, which is rolled out: its watch ends.",
+        )
     if case.facts.in_flight and case.rules.superseded_in_flight == "finish":
         return allow(
             "run.superseded",

@@ -41,11 +41,12 @@ PEOPLE = {
 
 @dataclass(frozen=True)
 class Town:
-    """A house that is open, how to call it, and the clock of its world."""
+    """A house that is open, how to call it, its world, and the clock of that."""
 
     admin: Api
     clock: WorldClock
     house: server.House
+    world: SimulatedWorld
 
     def who(self, name: str) -> Api:
         """The API as one of the people sees it."""
@@ -111,7 +112,7 @@ async def open_town(
             server.advancing(house, 20),
             httpx.AsyncClient(timeout=30, trust_env=False) as http,
         ):
-            yield Town(Api(listening.url, SECRET, http, access.admin_token), clock, house)
+            yield Town(Api(listening.url, SECRET, http, access.admin_token), clock, house, world)
 
 
 def _access(settings: Settings) -> Access:
