@@ -54,6 +54,47 @@ class Environment(Frozen):
         return self.canary if self.blue_green is None else self.blue_green.steps
 
 
+class CloudDeploy(Frozen):
+    """The delivery pipeline of a service that Google Cloud Deploy releases."""
+
+    project: str
+    location: str
+    pipeline: str
+    source: str
+    """Where the Skaffold configuration lies (`gs://...`); `{version}` is the image's tag."""
+    artifact: str = ""
+    """What the Skaffold configuration calls the image; '': the image without its tag."""
+    targets: tuple[tuple[str, str], ...] = ()
+    """(environment, target) pairs; an environment that is not in it is a target of its name."""
+    approve: bool = False
+    """Whether a rollout that waits for approval is approved once our own gate has let it pass."""
+
+    def target(self, environment: str) -> str:
+        """The Cloud Deploy target that an environment is."""
+        return dict(self.targets).get(environment, environment)
+
+
+class GitOps(Frozen):
+    """Where the image of a service stands in Git, and which controller brings it to the cluster.
+
+    `file`, `application` and `kustomization` may have `{environment}` and `{service}` in them.
+    """
+
+    repo: str
+    branch: str
+    file: str
+    kustomize: str = ""
+    """Name of the entry in a kustomization's `images`; '': `field` says where the image is."""
+    field: str = ""
+    """YAML path such as `image.tag`; '': the container's image in the Deployment's manifest."""
+    writes: Literal["image", "tag"] = "image"
+    through: Literal["commit", "pull-request"] = "commit"
+    application: str = ""
+    """Argo CD Application, as `namespace/name`."""
+    kustomization: str = ""
+    """Flux Kustomization, as `namespace/name`."""
+
+
 class Workload(Frozen):
     """The Kubernetes objects that carry a service. The canary is `<deployment>-canary`."""
 
@@ -63,6 +104,8 @@ class Workload(Frozen):
     port: int = 8080
     route: str | None = None
     """Name of the HTTPRoute; None: replicas are the weight."""
+    cloud_deploy: CloudDeploy | None = None
+    gitops: GitOps | None = None
 
 
 class Service(Frozen):

@@ -21,6 +21,8 @@ class TrackState(Frozen):
     stalled: str = ""
     """Why it cannot progress (ProgressDeadlineExceeded), '' when it can."""
     owned: bool = True
+    told: str = ""
+    """What its executor says of it, in words; replaces the counts where it counts no pods."""
 
     @property
     def ready(self) -> bool:
@@ -33,13 +35,16 @@ class TrackState(Frozen):
 
 
 class RouteState(Frozen):
-    """The HTTPRoute's weights in percent, and whether the gateway has taken them over."""
+    """The canary's weight in percent, and whether what shifts traffic has taken it over: the
+    gateway an HTTPRoute's, or another executor the one it was told."""
 
     canary_weight: int
     accepted: bool
     """Accepted and ResolvedRefs are true at the current generation."""
     reason: str = ""
     owned: bool = True
+    stalled: str = ""
+    """Why the weight will not come about by itself, '' when it may."""
 
 
 class WorkloadState(Frozen):

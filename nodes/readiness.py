@@ -28,19 +28,25 @@ def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str
     if state.stalled:
         return Reading(kind="stalled", reason=f"{state.name} cannot progress: {state.stalled}")
     if image is not None and state.image != image:
-        return Reading(kind="settling", reason=f"{state.name} still names {state.image}")
+        told = f" ({state.told})" if state.told else ""
+        return Reading(kind="settling", reason=f"{state.name} still names {state.image}{told}")
     if not state.ready:
         return Reading(kind="settling", reason=f"{state.name}: {_counts(state)}")
     return Reading(kind="done", reason=f"{state.name} is ready: {_counts(state)}")
 
 
 def shifted(seen: WorkloadState, weight: int, target: Target) -> Reading:
-    """Whether the route gives the canary this weight and the gateway has taken it over."""
-    if target.workload.route is None:
-        return _shifted_by_replicas(seen, weight)
+    """Whether the route gives the canary this weight and the gateway has taken it over.
+
+    An executor that has a say of its own over weights reports them as a route.
+    """
     route = seen.route
+    if target.workload.route is None and route is None:
+        return _shifted_by_replicas(seen, weight)
     if route is None:
         return Reading(kind="stalled", reason=f"HTTPRoute {target.workload.route} does not exist")
+    if route.stalled and not weight == route.canary_weight == 0:
+        return Reading(kind="stalled", reason=route.stalled)
     if route.canary_weight != weight:
         return Reading(
             kind="settling", reason=f"the route still gives the canary {route.canary_weight}%"
@@ -77,7 +83,7 @@ def _shifted_by_replicas(seen: WorkloadState, weight: int) -> Reading:
 
 
 def _counts(track: TrackState) -> str:
-    return (
+    return track.told or (
         f"{track.available} of {track.desired} available, {track.updated} updated, "
         f"{track.total} in all"
     )
