@@ -183,7 +183,7 @@ class GitHubClient:
 
     async def write(
         self,
-        method: Literal["POST", "PATCH", "DELETE"],
+        method: Literal["POST", "PATCH", "PUT", "DELETE"],
         path: str,
         *,
         repo: str,

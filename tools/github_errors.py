@@ -46,6 +46,10 @@ class Refused(Permanent):
         self.status = status
 
 
+class Conflicted(Temporary):
+    """What was to be changed has changed in the meantime (409): look again."""
+
+
 class RateLimited(Temporary):
     """GitHub wants us to keep quiet for `retry_after` seconds, whatever we want to ask."""
 
@@ -105,7 +109,9 @@ def of_response(response: httpx.Response, what: str) -> AdapterError:
     if status == 429 or (status == 403 and is_rate_limit(response, told)):
         words = f"{what}: GitHub's rate limit is reached ({status})"
         return RateLimited(words, wait_seconds(response))
-    if status >= 500 or status in (408, 409, 425):
+    if status == 409:
+        return Conflicted(f"{what}: GitHub answered 409{_quoted(told)}", _retry_after(response))
+    if status >= 500 or status in (408, 425):
         wait = _retry_after(response)
         return Temporary(f"{what}: GitHub answered {status}{_quoted(told)}", wait)
     remedy = REMEDIES.get(status, "check that GITHUB_API_URL is GitHub's REST API")
