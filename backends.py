@@ -6,16 +6,14 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from backends_delivery import open_delivery
 from domain.clock import Clock, SystemClock
 from domain.service import Catalogue
 from evals.simulated import SimulatedWorld, attach
 from evals.world.clock import WorldClock
 from settings import Settings
 from tools.cluster_client import ClusterClient
-from tools.cluster_read import KubernetesReader
-from tools.cluster_render import ExecutorRenderer, KubernetesRenderer
-from tools.cluster_write import CLUSTER_KINDS, KubernetesWriter
-from tools.executors import ExecutorReader, ExecutorWriter
+from tools.cluster_write import CLUSTER_KINDS
 from tools.forge import GitHubForge
 from tools.forge_twin import ForgeTwin
 from tools.github_client import App, GitHubClient, Token
@@ -78,19 +76,16 @@ async def open_backends(
             if settings.prometheus_url
             else Backend("metrics", "simulated", "counters of the simulated world")
         )
-        forge_reader, forge_writer, forge = await _forge(settings, stack)
+        github, forge_reader, forge_writer, forge = await _forge(settings, stack)
         notifier, notify = await _notifier(settings, stack)
-        executing = ExecutorWriter({"kubernetes": KubernetesWriter(client)})
-        reading = ExecutorReader({"kubernetes": KubernetesReader(client)})
-        writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, executing)
+        delivery = await open_delivery(
+            settings, catalogue, client, github, stack, is_real=real_cluster
+        )
+        backends += delivery.backends
+        writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, delivery.writer)
         writers["git_comment_pr"] = writers["git_react"] = forge_writer
         writers["notify"] = notifier
-        readers = Readers(
-            reading,
-            metrics,
-            forge_reader,
-            ExecutorRenderer({"kubernetes": KubernetesRenderer(client)}),
-        )
+        readers = Readers(delivery.reader, metrics, forge_reader, delivery.renderer)
         yield clock, Toolbox(readers, writers, (*backends, forge, notify))
 
 
@@ -102,8 +97,11 @@ def _clock(settings: Settings) -> WorldClock | None:
 
 async def _forge(
     settings: Settings, stack: contextlib.AsyncExitStack
-) -> tuple[ForgeReader, WritePort, Backend]:
-    """GitHub with a token or as an App; a twin that renders without sending otherwise."""
+) -> tuple[GitHubClient | None, ForgeReader, WritePort, Backend]:
+    """GitHub with a token or as an App; a twin that renders without sending otherwise.
+
+    The connection comes along where it may be written through.
+    """
     credentials: Token | App | None = None
     if settings.github_token is not None:
         credentials = Token(settings.github_token)
@@ -111,13 +109,13 @@ async def _forge(
         credentials = App(settings.github_app_id, settings.github_app_private_key)
     twin = ForgeTwin()
     if credentials is None:
-        return twin, twin, Backend("github", "dry_run", "comments are rendered, not sent")
+        return None, twin, twin, Backend("github", "dry_run", "comments are rendered, not sent")
     client = GitHubClient(credentials, base_url=settings.github_api_url)
     stack.push_async_callback(client.aclose)
     forge = GitHubForge(client)
     if settings.fermata_dry_run:
-        return forge, twin, Backend("github", "dry_run", f"reads with {client.detail}")
-    return forge, forge, Backend("github", "real", client.detail)
+        return None, forge, twin, Backend("github", "dry_run", f"reads with {client.detail}")
+    return client, forge, forge, Backend("github", "real", client.detail)
 
 
 async def _notifier(

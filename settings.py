@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     github_api_url: str = Field(
         default="https://api.github.com", description="GitHub REST base URL"
     )
+    cloud_deploy_url: str | None = Field(
+        default=None,
+        description="Cloud Deploy's REST root, `https://clouddeploy.googleapis.com`; unset: "
+        "services with this executor cannot be released, or are simulated with the cluster",
+    )
     slack_webhook_url: SecretStr | None = Field(
         default=None, description="Slack incoming webhook; unset: dry run"
     )
@@ -96,7 +101,14 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("database_url", "redis_url", "kubeconfig", "prometheus_url", mode="before")
+    @field_validator(
+        "database_url",
+        "redis_url",
+        "kubeconfig",
+        "prometheus_url",
+        "cloud_deploy_url",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

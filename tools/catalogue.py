@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from string import Template
 
 from domain.errors import SourceError, SourceProblem
-from domain.service import SLI, Catalogue, Environment, Service, Workload
+from domain.service import SLI, Catalogue, Environment, Service
 from domain.yaml_source import Located, Path, load, validate
+from tools.catalogue_delivery import delivery_problems, workload_of
 from tools.catalogue_file import (
     CatalogueShape,
     DefaultsShape,
@@ -58,6 +59,7 @@ def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem
     yield from _slis(shape.defaults.slis, ("defaults", "slis"), located)
     names: dict[str, Path] = {}
     workloads: dict[tuple[str, str], str] = {}
+    places: dict[tuple[str, ...], str] = {}
     for index, service in enumerate(shape.services):
         path: Path = ("services", index)
         yield from _unique(service.name, (*path, "name"), names, "service", located)
@@ -75,6 +77,7 @@ def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem
             yield from _query(metric.query, (*where, index, "query"), located, ("version",))
         yield from _environments(service, shape.defaults, path, located)
         yield from _workloads(service, path, workloads, located)
+        yield from delivery_problems(service, path, places, located)
 
 
 def _unique(
@@ -248,7 +251,6 @@ def _workloads(
 
 
 def _service(shape: ServiceShape, defaults: DefaultsShape) -> Service:
-    deployment = shape.workload.deployment or shape.name
     return Service(
         name=shape.name,
         repo=shape.repo,
@@ -258,13 +260,7 @@ def _service(shape: ServiceShape, defaults: DefaultsShape) -> Service:
         description=shape.description,
         docs=shape.docs,
         tags=tuple(shape.tags),
-        workload=Workload(
-            executor=shape.workload.executor,
-            deployment=deployment,
-            container=shape.workload.container or deployment,
-            port=shape.workload.port,
-            route=shape.workload.route,
-        ),
+        workload=workload_of(shape),
         environments=tuple(_environment(one, defaults) for one in shape.environments),
         slis=tuple(_sli(one) for one in (shape.slis or defaults.slis)),
         metrics=tuple(metric_of(one) for one in own_metrics(shape, defaults)),

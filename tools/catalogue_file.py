@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from domain.service import Executor
+from tools.catalogue_executors import CloudDeployShape, GitOpsShape
 from tools.catalogue_metrics import MetricShape
 from tools.catalogue_strategy import BlueGreenShape, CanaryShape, WatchShape
 from tools.catalogue_values import (
@@ -69,6 +70,8 @@ class WorkloadShape(Shape):
     container: Label | None = None
     port: int = Field(default=8080, ge=1, le=65535)
     route: Label | None = Field(default=None, description="name of the HTTPRoute")
+    cloud_deploy: CloudDeployShape | None = None
+    gitops: GitOpsShape | None = None
 
 
 class ServiceShape(Shape):

@@ -128,6 +128,11 @@ async def _prepare(action: K8sDeploy, hand: Hand) -> Applied:
 async def _shift(action: K8sTraffic, hand: Hand) -> Applied:
     """Into the phase that gives the canary this weight."""
     target, weight = action.target, action.weight
+    if action.match is not None:
+        raise Permanent(
+            f"Cloud Deploy cannot send {target.key} requests by their headers",
+            "take `match:` out of the canary in services.yaml, or choose another executor",
+        )
     rollouts = await hand.client.rollouts(target)
     last = words.newest(rollouts)
     if weight == 0:

@@ -90,7 +90,7 @@ class GitHubGitServer(GitHubServer):
     ) -> web.Response:
         assert isinstance(repo, GitRepo)
         for method, pattern, handler in (
-            ("GET", r"/contents/(.+)", self._contents),
+            ("GET", r"/contents/(.+)", self._file_at),
             ("PUT", r"/contents/(.+)", self._put),
             ("GET", r"/commits()", self._commits),
             ("POST", r"/git/refs()", self._new_ref),
@@ -104,7 +104,7 @@ class GitHubGitServer(GitHubServer):
                 return handler(request, repo, found[1], body)
         return super()._of_repo(request, repo, path, body, who)
 
-    def _contents(self, request: web.Request, repo: GitRepo, path: str, body: Any) -> web.Response:
+    def _file_at(self, request: web.Request, repo: GitRepo, path: str, body: Any) -> web.Response:
         files = repo.files_at(request.query.get("ref", "main"))
         if files is None or path not in files:
             return _json(NOT_FOUND, 404)

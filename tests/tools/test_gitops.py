@@ -169,11 +169,12 @@ async def test_pushes_that_do_not_end_are_temporary(bench: Bench) -> None:
 
 @pytest.mark.parametrize("weightless", ["canary", "traffic", "retire"])
 async def test_weights_are_refused_with_another_way(bench: Bench, weightless: str) -> None:
-    action: Action = {
+    actions: dict[str, Action] = {
         "canary": K8sDeploy(target=bench.target, track="canary", image=V2, weight=10),
         "traffic": K8sTraffic(target=bench.target, weight=10),
         "retire": K8sRetire(target=bench.target),
-    }[weightless]
+    }
+    action = actions[weightless]
     with pytest.raises(Permanent, match="needs weights") as caught:
         await bench.apply(action)
     assert "another executor" in caught.value.remedy
