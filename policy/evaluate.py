@@ -80,11 +80,13 @@ def _decide(rules: Rules, facts: Facts, now: datetime) -> Decision:
     listed = listed_environment(rules, facts.environment)
     risk, reasons = risk_of(rules, facts, listed)
     case = Case(rules, facts, now, listed, risk, reasons)
-    found = list(_findings(case))
-    asks = [one for one in found if one.outcome is Outcome.NEEDS_APPROVAL]
-    others = [one for one in found if one.outcome is not Outcome.NEEDS_APPROVAL]
-    settled = settle(case, asks) if not _beyond_votes(case) else Settled(())
-    return _weighed(case, [*others, *settled.findings], settled)
+    asks: list[Finding] = []
+    others: list[Finding] = []
+    for one in _findings(case):
+        (asks if one.rule.outcome is Outcome.NEEDS_APPROVAL else others).append(one)
+    settled = Settled(()) if _beyond_votes(case) else settle(case, asks)
+    others += settled.findings
+    return _weighed(case, others, settled)
 
 
 def _beyond_votes(case: Case) -> bool:
@@ -131,7 +133,7 @@ def _looking(case: Case) -> Iterator[Finding]:
 
 def _risk(case: Case) -> Finding:
     reasons = "; ".join(case.risk_reasons)
-    return note("risk.class", f"Risk {case.risk.value}: {reasons}.")
+    return note("risk.class", f"Risk {case.risk}: {reasons}.")
 
 
 def _manual_rollback(case: Case) -> Finding:
@@ -151,11 +153,11 @@ def _weighed(case: Case, found: list[Finding], settled: Settled) -> Decision:
         found.append(
             allow("policy.clear", f"No rule stands against {case.facts.step.action.kind} now.")
         )
-    ordered = [one for outcome in _ORDER for one in found if one.rule.outcome is outcome]
+    rules = [one.rule for one in found]
     return Decision(
         outcome=outcome,
         risk=case.risk,
-        rules=tuple([one.rule for one in ordered]),
+        rules=tuple([rule for of in _ORDER for rule in rules if rule.outcome is of]),
         policy_digest=case.rules.digest,
         at=case.now,
         until=_until(outcome, found, settled),

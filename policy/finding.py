@@ -1,16 +1,26 @@
-"""What the rule families work on (`Case`) and what they say (`Finding`)."""
+"""What the rule families work on (`Case`) and what they say (`Finding`).
+
+The same sentence is the same finding: a gate looks at a waiting step again and again, and says the
+same of it each time. Findings never change, so the few thousand last ones are kept.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, ParamSpec, cast
 
 from domain.action import READ_ONLY_KINDS, K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
 from domain.decision import MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
 from policy.rules import Rules
+
+Said = ParamSpec("Said")
+MOST_KEPT = 2048
+"""Findings of one kind that are kept, the last ones asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +79,30 @@ class Case:
                 return False
 
 
+def _kept(say: Callable[Said, Finding]) -> Callable[Said, Finding]:
+    """The finding that was made of the same words before. The signature stays what it was."""
+    return cast(Callable[Said, Finding], lru_cache(maxsize=MOST_KEPT)(say))
+
+
+@_kept
 def allow(rule: str, reason: str) -> Finding:
     """Nothing against it, and why."""
     return Finding(MatchedRule(rule=rule, outcome=Outcome.ALLOW, reason=reason))
 
 
+@_kept
 def note(rule: str, reason: str) -> Finding:
     """Something that readers of the decision should know."""
     return Finding(MatchedRule(rule=rule, outcome=Outcome.ALLOW, reason=reason), noted=True)
 
 
+@_kept
 def deny(rule: str, reason: str, remedy: str) -> Finding:
     """No, and what would make it pass."""
     return Finding(MatchedRule(rule=rule, outcome=Outcome.DENY, reason=reason, remedy=remedy))
 
 
+@_kept
 def ask(rule: str, reason: str, remedy: str = "a person has to say yes") -> Finding:
     """People have to say yes to this."""
     return Finding(

@@ -40,8 +40,12 @@ def risk_of(rules: Rules, facts: Facts, listed: str | None) -> tuple[RiskClass, 
     if facts.step.only_speaks:
         return RiskClass.LOW, ("it only speaks",)
     found = list(_raised(rules, facts, listed))
-    highest = max((one for one, _ in found), key=lambda one: one.rank)
-    return highest, tuple(f"{why} ({one.value})" for one, why in found)
+    highest, most = found[0][0], -1
+    for one, _ in found:
+        rank = one.rank
+        if rank > most:
+            highest, most = one, rank
+    return highest, tuple([f"{why} ({one})" for one, why in found])
 
 
 def _raised(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:

@@ -78,6 +78,10 @@ class WindowRules:
     when_closed: Literal["wait", "deny"]
     in_flight: Literal["finish", "hold"]
 
+    def __hash__(self) -> int:
+        """Cheap, since decisions look things up by it; a process has few policies at a time."""
+        return hash((len(self.deny), len(self.allow), self.when_closed, self.in_flight))
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRules:

@@ -45,7 +45,7 @@ def findings(case: Case) -> Iterator[Finding]:
         who = _who(need)
         yield ask(
             "approval.required",
-            f"{case.place} at risk {case.risk.value} needs {need.count} "
+            f"{case.place} at risk {case.risk} needs {need.count} "
             f"approval{'s' if need.count > 1 else ''} by {who}.",
             f"`/approve` by {who}.",
         )

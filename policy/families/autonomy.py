@@ -23,6 +23,8 @@ def findings(case: Case) -> Iterator[Finding]:
             "Look at the releases of the service, then approve; or `/retry` later.",
         )
         return
+    if not case.facts.history:
+        return
     yield from _quarantine(case, action.image, case.facts.history)
     yield from _flapping(case, case.facts.history)
 

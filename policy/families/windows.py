@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from policy.families.overrides import Judged, judged_overrides
 from policy.finding import Case, Finding, allow, deny, wait
-from policy.rules import Rules
+from policy.rules import Rules, WindowRules
 from policy.schedule import SEARCH_DAYS, Standing, standing, told
+
+WHOLE_MINUTES_SINCE = 1973
 
 
 def findings(case: Case) -> Iterator[Finding]:
@@ -39,10 +42,25 @@ def opening(rules: Rules, environment: str, service: str, now: datetime) -> str 
 
 
 def _standing(rules: Rules, environment: str, service: str, now: datetime) -> Standing | None:
+    """Windows are about what clocks show to the minute, so a minute has one answer."""
+    return _at_minute(rules.windows, environment, service, _minute(now))
+
+
+def _minute(now: datetime) -> datetime:
+    """The beginning of the minute, in UTC: in other zones an hour that comes twice is equal to
+    itself. Before 1973 some zones were off by seconds as well."""
+    now = now.astimezone(UTC)
+    return now.replace(second=0, microsecond=0) if now.year >= WHOLE_MINUTES_SINCE else now
+
+
+@lru_cache(maxsize=1024)
+def _at_minute(
+    windows: WindowRules, environment: str, service: str, at: datetime
+) -> Standing | None:
     return standing(
-        [one for one in rules.windows.deny if one.applies(environment, service)],
-        [one for one in rules.windows.allow if one.applies(environment, service)],
-        now,
+        [one for one in windows.deny if one.applies(environment, service)],
+        [one for one in windows.allow if one.applies(environment, service)],
+        at,
     )
 
 

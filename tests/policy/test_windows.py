@@ -221,6 +221,25 @@ def test_what_has_begun_finishes_or_is_held_but_is_never_taken_back_by_a_window(
     assert evaluate(hold, facts(in_flight=True), SATURDAY).outcome is Outcome.WAIT
 
 
+def test_a_minute_that_comes_twice_is_judged_twice() -> None:
+    rules = policy_with(
+        ("timezone: Europe/Berlin", "timezone: UTC"),
+        (
+            "  deny: []",
+            '  deny:\n    - {id: backup, from: "Sun 00:15", to: "Sun 00:45", environments: [prod]}',
+        ),
+    )
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    for at, closed in ((first, True), (first.replace(fold=1), False), (first, True)):
+        decision = evaluate(rules, facts(), at)
+        assert ("windows.closed" in decision.deciding_rules) is closed
+
+
+def test_another_policy_has_windows_of_its_own() -> None:
+    for rules, outcome in ((waiting(), Outcome.WAIT), (policy_with(), Outcome.NEEDS_APPROVAL)) * 2:
+        assert evaluate(rules, facts(), SATURDAY).outcome is outcome
+
+
 def test_nobody_is_asked_while_the_window_is_closed() -> None:
     decision = evaluate(waiting(), facts(), SATURDAY)
     assert "approval.required" in [one.rule for one in decision.rules]
