@@ -13,6 +13,8 @@ from typing import get_args
 
 from domain.service import Catalogue, Executor
 from settings import Settings
+from tools.argo_read import ArgoReader
+from tools.argo_write import ArgoWriter
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
 from tools.cluster_render import ExecutorRenderer, KubernetesRenderer
@@ -62,6 +64,9 @@ async def open_delivery(
         writers["cloud-deploy"] = CloudDeployWriter(cloud)
         readers["cloud-deploy"] = CloudDeployReader(cloud)
         backends.append(Backend("cloud-deploy", "real", settings.cloud_deploy_url))
+    if is_real:
+        writers["argo-rollouts"] = ArgoWriter(client)
+        readers["argo-rollouts"] = ArgoReader(client)
     if is_real and github is not None:
         git = GitSide(github)
         writers["gitops"] = GitOpsWriter(git)

@@ -166,6 +166,8 @@ class Target(Frozen):
     namespace: str
     workload: Workload
     replicas: int
+    weights: tuple[int, ...] = ()
+    """Weights in percent that its canary is judged at, in order; empty without a canary."""
 
     @classmethod
     def of(cls, service: Service, environment: Environment) -> Target:
@@ -176,6 +178,7 @@ class Target(Frozen):
             namespace=environment.namespace,
             workload=service.workload,
             replicas=environment.replicas,
+            weights=tuple(step.weight for step in environment.stages),
         )
 
     @property

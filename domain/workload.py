@@ -20,6 +20,8 @@ class TrackState(Frozen):
     """Whether the controller has seen the latest generation."""
     stalled: str = ""
     """Why it cannot progress (ProgressDeadlineExceeded), '' when it can."""
+    undecided: str = ""
+    """What an analysis of the executor's own could not decide, so that a person has to say."""
     owned: bool = True
     told: str = ""
     """What its executor says of it, in words; replaces the counts where it counts no pods."""

@@ -319,12 +319,15 @@ def _facts(
         superseded_by=str(known.run.superseded_by) if forward and known.run.superseded_by else None,
         commander=commander,
         verdict=proposal.concern,
-        verdict_phase=_phase(check) if check is not None and proposal.concern else None,
+        verdict_phase=_phase(check) if proposal.concern is not None else None,
     )
 
 
-def _phase(check: MetricsCheck) -> Literal["pre", "canary", "post"]:
-    """What policy knows a check as: the watch over burn rates is one after full rollout."""
+def _phase(check: MetricsCheck | None) -> Literal["pre", "canary", "post"]:
+    """What policy knows a check as: the watch over burn rates is one after full rollout. What an
+    executor is unsure of while a change is under way (no check of ours) is its canary."""
+    if check is None:
+        return "canary"
     return "post" if check.phase == "burn" else check.phase
 
 

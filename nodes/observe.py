@@ -23,12 +23,12 @@ from domain.effect import Attempt, EffectState
 from domain.errors import Permanent, Temporary
 from domain.service import Catalogue
 from domain.state import Finding, Progress, State, Update, baseline_of, current_step
-from domain.verdict import VerdictKind
+from domain.verdict import Verdict, VerdictKind
 from domain.workload import WorkloadState
 from nodes.announcement import announced
 from nodes.burning import Burning
 from nodes.passage import PassageRuntime
-from nodes.readiness import Reading, deployed, retired, shifted
+from nodes.readiness import Reading, deployed, interrupted, retired, shifted
 from nodes.watch import Watch
 from store.releases import Releases
 from store.verdicts import Verdicts
@@ -39,6 +39,8 @@ POLL_SECONDS = 1.0
 MOST_FAILURES = 8
 """Tries in a row that a backend may fail before a step that has changed nothing gives up."""
 MOST_COMMENT_FAILURES = 5
+JUDGING_EXECUTORS = frozenset({"argo-rollouts"})
+"""Executors that may give a canary up, or halt it, by themselves while it bakes."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class Observe:
                 return _next(state, Finding(kind="done", reason=reading.reason))
             case "stalled":
                 return Update(progress=progress, finding=self._give_up(state, reading.reason))
+            case "unsure":
+                return _unsure(state, progress, reading.reason)
             case "settling":
                 return self._look_again(progress, reading.reason, None)
 
@@ -148,6 +152,14 @@ class Observe:
             update={"windows": look.windows, "laps": progress.laps + 1, "since": look.since}
         )
         verdict = look.verdict
+        try:
+            halted = await self._halted(check)
+        except Temporary as error:
+            return self._look_again(progress, str(error), error.retry_after)
+        if halted is not None and halted.kind == "stalled":
+            return Update(progress=progress, finding=self._give_up(state, halted.reason))
+        if halted is not None and verdict.kind is VerdictKind.PASS:
+            return _unsure(state, progress, halted.reason)
         if verdict.kind is VerdictKind.PASS:
             done = Finding(kind="done", reason=verdict.reason, verdict=verdict)
             return await self._passed(state, runtime, check, done)
@@ -169,6 +181,15 @@ class Observe:
         return Update(
             progress=progress, finding=Finding(kind="ask", reason=verdict.reason, verdict=verdict)
         )
+
+    async def _halted(self, check: MetricsCheck) -> Reading | None:
+        """What an executor with analyses of its own has found of the canary in the meantime."""
+        if check.phase != "canary" or check.target.workload.executor not in JUDGING_EXECUTORS:
+            return None
+        try:
+            return interrupted(await self.readers.cluster.workload(check.target))
+        except Permanent as error:
+            return Reading(kind="stalled", reason=str(error))
 
     async def _passed(
         self, state: State, runtime: PassageRuntime, check: MetricsCheck, finding: Finding
@@ -197,6 +218,15 @@ class Observe:
                     at=self.clock.now(),
                 )
         return _next(state, finding)
+
+
+def _unsure(state: State, progress: Progress, reason: str) -> Update:
+    """Ask a person; one who has said yes at the gate has taken it on."""
+    proposal = state["proposal"]
+    if proposal is not None and proposal.concern is not None:
+        return _next(state, Finding(kind="done", reason=f"accepted at the gate: {reason}"))
+    verdict = Verdict(kind=VerdictKind.INCONCLUSIVE, reason=reason)
+    return Update(progress=progress, finding=Finding(kind="ask", reason=reason, verdict=verdict))
 
 
 def _next(state: State, finding: Finding) -> Update:

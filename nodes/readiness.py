@@ -14,9 +14,10 @@ from domain.workload import TrackState, WorkloadState
 
 
 class Reading(Frozen):
-    """`settling`: look again; `stalled`: it will not get there by itself."""
+    """`settling`: look again; `stalled`: it will not get there by itself; `unsure`: an analysis of
+    the executor's own could not decide, so a person has to."""
 
-    kind: Literal["done", "settling", "stalled"]
+    kind: Literal["done", "settling", "stalled", "unsure"]
     reason: str
 
 
@@ -36,13 +37,15 @@ def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str
 
 
 def shifted(seen: WorkloadState, weight: int, target: Target) -> Reading:
-    """Whether the route gives the canary this weight and the gateway has taken it over.
+    """Whether the canary has this weight and what carries the traffic has taken it over.
 
-    An executor that has a say of its own over weights reports them as a route.
+    An executor that sets weights by itself reports a route of its own, without an HTTPRoute.
     """
     route = seen.route
-    if target.workload.route is None and route is None:
+    if route is None and target.workload.route is None:
         return _shifted_by_replicas(seen, weight)
+    if weight and (reading := interrupted(seen)) is not None:
+        return reading
     if route is None:
         return Reading(kind="stalled", reason=f"HTTPRoute {target.workload.route} does not exist")
     if route.stalled and not weight == route.canary_weight == 0:
@@ -57,6 +60,20 @@ def shifted(seen: WorkloadState, weight: int, target: Target) -> Reading:
             reason=f"the gateway has not taken the route over: {route.reason or 'no status yet'}",
         )
     return Reading(kind="done", reason=f"the gateway gives the canary {weight}%")
+
+
+def interrupted(seen: WorkloadState) -> Reading | None:
+    """Why the canary cannot go on by itself; None when nothing keeps it."""
+    canary = seen.canary
+    if canary is None:
+        return None
+    if canary.stalled:
+        return Reading(kind="stalled", reason=f"{canary.name} cannot progress: {canary.stalled}")
+    if canary.undecided:
+        return Reading(
+            kind="unsure", reason=f"{canary.name} waits for a person: {canary.undecided}"
+        )
+    return None
 
 
 def retired(seen: WorkloadState) -> Reading:

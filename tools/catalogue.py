@@ -24,6 +24,7 @@ from tools.catalogue_metrics import (
     metric_of,
     metric_problems,
 )
+from tools.catalogue_rollouts import rollout_problems
 from tools.catalogue_strategy import (
     blue_green_of,
     blue_green_problems,
@@ -78,6 +79,7 @@ def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem
         yield from _environments(service, shape.defaults, path, located)
         yield from _workloads(service, path, workloads, located)
         yield from delivery_problems(service, path, places, located)
+        yield from rollout_problems(service, path, located)
 
 
 def _unique(

@@ -144,13 +144,27 @@ class ClusterClient:
         return _object(await self._write(request, "POST", path, body, guard), request)
 
     async def patch(
-        self, kind: Kind, namespace: str, name: str, changes: Json, version: str, guard: Guard
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        changes: Json,
+        version: str,
+        guard: Guard,
+        *,
+        subresource: str = "",
     ) -> Json:
-        """Merge `changes` into an object. Raises `Conflict` unless it still is at `version`."""
-        request = Request("patch", kind.resource, namespace, name)
+        """Merge `changes` into an object, or into a subresource of it (`status`).
+
+        Raises `Conflict` unless it still is at `version`.
+        """
+        below = f"/{subresource}" if subresource else ""
+        request = Request("patch", kind.resource + below, namespace, name)
         metadata = {**changes.get("metadata", {}), "resourceVersion": version}
         body = {**changes, "metadata": metadata}
-        answer = await self._write(request, "PATCH", kind.path(namespace, name), body, guard)
+        answer = await self._write(
+            request, "PATCH", kind.path(namespace, name) + below, body, guard
+        )
         return _object(answer, request)
 
     # --- the wire ---

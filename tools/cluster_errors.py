@@ -180,6 +180,8 @@ def _for_missing(answer: Answer, request: Request) -> str:
         return f"create it: `kubectl create namespace {request.namespace}`"
     if request.resource.endswith("gateway.networking.k8s.io"):
         return "install the Gateway API's CRDs, or drop `route` from the workload in services.yaml"
+    if "argoproj.io" in request.resource:
+        return "install Argo Rollouts in the cluster, or choose another executor in services.yaml"
     return "check that KUBECONFIG points at the right cluster"
 
 

@@ -74,6 +74,8 @@ def missing(kind: Kind, target: Target, name: str) -> Permanent:
         "workload.deployment and namespace in services.yaml",
         "HTTPRoute": "create it, or correct workload.route in services.yaml; without `route` the "
         "pods are the weight",
+        "Rollout": "create it: an existing Rollout is driven, none is made; or correct "
+        "workload.deployment and namespace in services.yaml",
     }.get(kind.kind, f"create it, or correct the workload of {target.service} in services.yaml")
     return Permanent(f"there is no {kind.kind} {target.namespace}/{name}", hint)
 

@@ -152,7 +152,8 @@ def container_index(deployment: Json, target: Target) -> int:
     if target.workload.container in names:
         return names.index(target.workload.container)
     raise Permanent(
-        f"Deployment {target.namespace}/{deployment['metadata']['name']} has no container "
+        f"{deployment.get('kind', 'Deployment')} {target.namespace}/"
+        f"{deployment['metadata']['name']} has no container "
         f"{target.workload.container!r}",
         f"set workload.container of {target.service} in services.yaml to one of: "
         + ", ".join(names),

@@ -5,7 +5,7 @@ Not a conftest, so that other contracts in this folder do not see them by accide
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,15 @@ async def emulated_site() -> AsyncIterator[Site]:
 
 
 @pytest.fixture(scope="session")
-async def real_site() -> AsyncIterator[Site]:
+def real_cluster() -> Iterator[Cluster]:
     with Cluster() as cluster:
-        async with real(cluster) as site:
-            yield site
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+async def real_site(real_cluster: Cluster) -> AsyncIterator[Site]:
+    async with real(real_cluster) as site:
+        yield site
 
 
 @pytest.fixture(params=["emulator", "real"])

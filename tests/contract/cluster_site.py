@@ -33,6 +33,12 @@ COLLECTIONS = {
     "httproutes": GATEWAY_API,
     "gateways": GATEWAY_API,
     "horizontalpodautoscalers": "apis/autoscaling/v2",
+    "replicasets": "apis/apps/v1",
+    "pods": "api/v1",
+    "ingresses": "apis/networking.k8s.io/v1",
+    "rollouts": "apis/argoproj.io/v1alpha1",
+    "analysisruns": "apis/argoproj.io/v1alpha1",
+    "analysistemplates": "apis/argoproj.io/v1alpha1",
 }
 
 

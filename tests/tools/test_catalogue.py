@@ -284,3 +284,30 @@ def test_the_shipped_queries_are_promql() -> None:
         rendered = Template(query).substitute(names)
         assert "$" not in rendered
         parse(rendered)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "message"),
+    [
+        ("{executor: argo-rollouts, route: web}", "", "sets the weights of its traffic router"),
+        ("{executor: argo-rollouts}", "bake: 5m, match: {cookie: a=b}", "own steps"),
+    ],
+)
+def test_what_a_rollout_does_by_itself_is_not_asked_of_it(
+    written: str, instead: str, message: str
+) -> None:
+    text = GOOD.replace("    environments:", f"    workload: {written}\n    environments:", 1)
+    text = text.replace("weight: 10, bake: 5m", f"weight: 10, {instead or 'bake: 5m'}")
+    with pytest.raises(SourceError) as refused:
+        load_catalogue(text, "services.yaml")
+    assert message in str(refused.value)
+
+
+def test_a_rollout_is_not_switched_blue_and_green() -> None:
+    text = GOOD.replace(
+        "    environments:", "    workload: {executor: argo-rollouts}\n    environments:", 1
+    )
+    canary = text[text.index("        canary:") :]
+    text = text.replace(canary, "        blue_green: {keep: 10m}\n")
+    with pytest.raises(SourceError, match="not blue and green"):
+        load_catalogue(text, "services.yaml")
