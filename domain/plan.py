@@ -78,6 +78,12 @@ class Plan(Frozen):
     steps: tuple[Step, ...]
     planner: Literal["deterministic", "model"] = "deterministic"
     notes: tuple[str, ...] = ()
+    together: tuple[tuple[str, ...], ...] = ()
+    """Targets (`service/environment`) that stand and fall as one: all go back when one does."""
+
+    def companions(self, key: str) -> tuple[str, ...]:
+        """All targets that stand and fall with one, itself among them."""
+        return next((keys for keys in self.together if key in keys), (key,))
 
     @property
     def digest(self) -> str:

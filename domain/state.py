@@ -177,6 +177,21 @@ def target_in_flight(state: State) -> Target | None:
     return target
 
 
+def companions_in_flight(state: State) -> tuple[Target, ...]:
+    """Other targets that this run has changed and that fall with the one it is at, or goes to next.
+
+    Oldest first. A target whose watch made way for a newer change is no longer among them.
+    """
+    plan = state["plan"]
+    ahead = (target_of(step.action) for step in state["steps"][state["cursor"] :])
+    target = next((one for one in ahead if one is not None), None)
+    if plan is None or target is None:
+        return ()
+    handed = state.get("handed_over", ())
+    keys = [key for key in plan.companions(target.key) if key != target.key and key not in handed]
+    return tuple(one for one in state["touched"] if one.key in keys)
+
+
 def baseline_of(state: State, key: str) -> str | None:
     """The image a target ran when the run began."""
     return next((one.image for one in state["baselines"] if one.key == key), None)

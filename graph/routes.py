@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 from domain.decision import Outcome
 from domain.plan import Step
-from domain.state import State, current_step, target_in_flight
+from domain.state import State, companions_in_flight, current_step, target_in_flight
 
 Agent = Literal["conductor", "release"]
 
@@ -48,8 +48,8 @@ def after_gate(state: State) -> Literal["execute", "approve", "wait", "rollback"
         case Outcome.WAIT:
             return "wait"
         case Outcome.DENY:
-            in_flight = state["mode"] == "forward" and target_in_flight(state) is not None
-            return "rollback" if in_flight else "report"
+            begun = target_in_flight(state) is not None or bool(companions_in_flight(state))
+            return "rollback" if state["mode"] == "forward" and begun else "report"
         case _:
             assert_never(ruling.decision.outcome)
 

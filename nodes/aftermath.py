@@ -45,7 +45,9 @@ def standing(state: State) -> list[str]:
         image = deployed_image(plan, target.key) if plan else None
         before = next((b.image for b in state["baselines"] if b.key == target.key), None)
         went_back = outcome is not None and outcome.state is not RunState.SUCCEEDED
-        last = bool(state["touched"]) and target.key == state["touched"][-1].key
+        fell = state["touched"][-1].key
+        last = target.key in (plan.companions(fell) if plan is not None else (fell,))
+        last = last and target.key not in state.get("handed_over", ())
         lines.append(
             f"{target.key} is back on {before}"
             if went_back and last and before

@@ -25,6 +25,7 @@ from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
 from nodes.answering import Answering
 from nodes.foresight import Foreseen, foresee
+from nodes.grouping import with_companions
 from nodes.inquiry import Found, Inquiry
 from nodes.leaks import Leaks
 from nodes.passage import PassageRuntime
@@ -41,7 +42,7 @@ from nodes.wording import Wording
 from policy.rules import Rules
 from store.locks import Locks
 from store.records import Lease
-from store.releases import Releases
+from store.releases import Releases, still_good
 from store.runs import Runs
 from tools.toolbox import Readers
 
@@ -277,7 +278,8 @@ class Conductor:
 
     def _services(self, change: Change) -> tuple[Service, ...]:
         of_repo = self.catalogue().of_repo(change.repo or "")
-        return tuple(service for service in of_repo if service.touches(change.paths))
+        touched = tuple(service for service in of_repo if service.touches(change.paths))
+        return with_companions(touched, of_repo, self.catalogue().groups)
 
     def _service(self, command: Command | None) -> Service | None:
         if command is None or not command.args:
@@ -309,7 +311,14 @@ class Conductor:
             note = f"No service of {change.repo} in services.yaml is touched by this change."
             return Plan(change=change, goal="nothing", steps=(), notes=(note,)), ()
         running = await self._running(services, only)
-        plan = release_plan(change, services, running, only_environment=only, announce=announce)
+        plan = release_plan(
+            change,
+            services,
+            running,
+            groups=self.catalogue().groups,
+            only_environment=only,
+            announce=announce,
+        )
         return plan, _baselines(running)
 
     async def _deploy_plan(
@@ -339,7 +348,7 @@ class Conductor:
         seen = await self.readers.cluster.workload(target)
         current = seen.stable.image if seen.stable else None
         history = await self.releases.history(service.name, environment.name, 20)
-        good = next((r for r in history if r.status == "good" and r.image != current), None)
+        good = still_good(history, but=current)
         if good is None:
             return _nothing(
                 change,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.action import K8sTraffic, MetricsCheck, target_of
+from domain.action import READ_ONLY_KINDS, K8sTraffic, target_of
 from domain.decision import Decision
 from domain.plan import Plan, Step
 from nodes.inquiry import Found
@@ -30,7 +30,7 @@ def first_changes(plan: Plan) -> Iterator[Step]:
     seen: set[str] = set()
     for step in plan.steps:
         target = target_of(step.action)
-        if target is None or target.key in seen or isinstance(step.action, MetricsCheck):
+        if target is None or target.key in seen or step.action.kind in READ_ONLY_KINDS:
             continue
         seen.add(target.key)
         yield step

@@ -23,7 +23,15 @@ from domain.decision import Decision, Outcome
 from domain.digest import digest_of
 from domain.event import Actor, CommandName
 from domain.plan import Plan
-from domain.state import Proposal, Ruling, State, Update, target_in_flight
+from domain.state import (
+    Proposal,
+    Ruling,
+    State,
+    Update,
+    baseline_of,
+    companions_in_flight,
+    target_in_flight,
+)
 from nodes.ballots import Ballots
 from nodes.happenings import Happenings
 from nodes.inquiry import Found, Inquiry
@@ -76,6 +84,7 @@ class Gate:
                 "lock_alive": await self._lock_alive(proposal),
                 "history": await self.happenings.history(proposal.step.action),
                 "alerts": await self._alerts(state, known),
+                "replaces_bad": await self._replaces_bad(state, proposal),
                 **await self.manifests.facts(rules.manifests, proposal.step.action),
                 **found.facts,
             }
@@ -94,6 +103,16 @@ class Gate:
         if state["mode"] != "forward":
             return ()
         return await self.happenings.alerts(known.run.id, known.signals, target_in_flight(state))
+
+    async def _replaces_bad(self, state: State, proposal: Proposal) -> bool:
+        """Asked for what begins or goes on in spite of a check; the rest does not depend on it."""
+        action = proposal.step.action
+        target = target_of(action)
+        if target is None or state["mode"] != "forward":
+            return False
+        if isinstance(action, MetricsCheck) and proposal.concern is None:
+            return False
+        return await self.happenings.replaces_bad(action, baseline_of(state, target.key))
 
     async def _found(self, state: State, proposal: Proposal, rules: Rules) -> Found:
         """What has to be asked outside; the way back and the closing words need none of it."""
@@ -297,6 +316,7 @@ def _facts(
         first_weight=weights[0] if weights else None,
         canary_planned=bool(weights),
         in_flight=target_in_flight(state) is not None,
+        group_begun=bool(companions_in_flight(state)),
         rolling_back=state["mode"] == "rollback",
         scope_digest=digest,
         approval=max(asked, key=lambda one: one.requested_at, default=None) if forward else None,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.action import Action, K8sDeploy
+from domain.action import Action, K8sDeploy, MetricsCheck, target_of
 from domain.service import Target
 from domain.verdict import VerdictKind
 from policy.facts import AlertFact, ReleaseFact
@@ -38,7 +38,15 @@ class Happenings:
         return tuple(
             ReleaseFact(image=row.image, status=row.status, at=row.at, reason=row.reason)
             for row in rows
+            if row.status != "withdrawn"
         )
+
+    async def replaces_bad(self, action: Action, running: str | None) -> bool:
+        """Whether the image that runs in an action's place is known to be bad there."""
+        target = target_of(action)
+        if target is None or running is None or not isinstance(action, K8sDeploy | MetricsCheck):
+            return False
+        return await self.releases.is_bad(target.service, target.environment, running)
 
     async def alerts(
         self, run_id: UUID, signals: Sequence[SignalRow], target: Target | None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from domain.action import MetricsCheck, target_of
+from domain.action import READ_ONLY_KINDS, target_of
 from domain.clock import Clock
 from domain.errors import SourceError
 from domain.evidence import ErrorBudget
@@ -68,7 +68,7 @@ class Inquiry:
         if target is None:
             return Found(rules, {})
         facts = reach(plan, target, baselines)
-        if isinstance(step.action, MetricsCheck):
+        if step.action.kind in READ_ONLY_KINDS:
             return Found(rules, facts)
         own, rules = await self._own_policy(plan.change, rules)
         facts["repository"] = own

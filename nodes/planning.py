@@ -19,7 +19,8 @@ from domain.action import (
 )
 from domain.plan import Change, Plan, Step
 from domain.service import Environment, Service, Target
-from domain.strategy import CanaryStep
+from domain.strategy import CanaryStep, ReleaseGroup
+from nodes.grouping import blocks
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 WORDS = "words"
@@ -241,10 +242,11 @@ def release_plan(
     services: Sequence[Service],
     running: Mapping[str, str | None],
     *,
+    groups: Sequence[ReleaseGroup] = (),
     only_environment: str | None = None,
     announce: bool = False,
 ) -> Plan:
-    """Release each service through its environments in order.
+    """Release each service through its environments in order, groups of them side by side.
 
     `running` maps `service/environment` to the image that runs there (None: nothing does).
     With `announce`, words about what comes next precede each environment that has a canary.
@@ -256,11 +258,11 @@ def release_plan(
             "The changed paths could not be read (no forge credentials), so every service of "
             f"{change.repo} is taken as touched."
         )
-    for service in services:
-        image = image_for(service, change)
-        for environment in service.environments:
-            if only_environment is not None and environment.name != only_environment:
-                continue
+    together: list[tuple[str, ...]] = []
+    for block in blocks(services, groups, only_environment):
+        watches: list[Step] = []
+        for service, environment in block.targets:
+            image = image_for(service, change)
             key = f"{service.name}/{environment.name}"
             now_running = running.get(key)
             if now_running == image:
@@ -271,8 +273,19 @@ def release_plan(
             if announce and environment.stages:
                 steps += _announce(change, service, key)
             steps += release_steps(service, environment, image, now_running)
-            steps += watch_steps(service, environment, image)
-    return Plan(change=change, goal="release", steps=tuple(steps), notes=tuple(notes))
+            watches += watch_steps(service, environment, image)
+        # Until all of a block is out, none of it may be handed over to a newer change.
+        steps += watches
+        if block.together:
+            together.append(block.keys)
+            notes.append(f"{' and '.join(block.keys)} stand and fall together, in this order.")
+    return Plan(
+        change=change,
+        goal="release",
+        steps=tuple(steps),
+        notes=tuple(notes),
+        together=tuple(together),
+    )
 
 
 def _announce(change: Change, service: Service, key: str) -> Iterator[Step]:

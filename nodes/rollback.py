@@ -10,7 +10,14 @@ from domain.clock import Clock
 from domain.plan import Step
 from domain.run import RunState
 from domain.service import Catalogue, Target
-from domain.state import Outcome, State, Update, baseline_of, target_in_flight
+from domain.state import (
+    Outcome,
+    State,
+    Update,
+    baseline_of,
+    companions_in_flight,
+    target_in_flight,
+)
 from nodes.passage import PassageRuntime
 from nodes.planning import deployed_image, image_for, way_back
 from store.releases import Releases
@@ -30,41 +37,28 @@ class Rollback:
         reason = _why(state)
         if state["mode"] == "rollback" or _goes_straight_back(state):
             return _give_up(f"The way back failed as well: {reason}")
-        target = target_in_flight(state)
-        if target is None:
+        target, companions = target_in_flight(state), companions_in_flight(state)
+        if target is None and not companions:
             return _give_up(reason)
-        service = self.catalogue().service(target.service)
-        environment = service.environment(target.environment) if service else None
-        if service is None or environment is None:
-            return _give_up(f"{target.key} is no longer in services.yaml. {reason}")
-        steps = state["plan"].steps if state["plan"] else ()
-        # First, so that what goes back is never what to go back to: a version is known as good from
-        # its check after full rollout on, and may burn its budget later.
-        if state["plan"] is not None and state["goal"] == "release":
-            bad = image_for(service, state["plan"].change)
-            await self.releases.record(
-                runtime.context.lease,
-                service=service.name,
-                environment=environment.name,
-                image=bad,
-                sha=state["plan"].change.sha,
-                status="bad",
-                reason=reason,
-                at=self.clock.now(),
-            )
-        image, known = await self._image_to_restore(state, target)
-        if not known:
-            return _give_up(
-                f"{reason} No version of {target.key} is known to be good, so there is nothing to "
-                "go back to; a person has to act."
-            )
-        had_canary = any(
-            isinstance(step.action, K8sDeploy) and step.action.track == "canary"
-            for step in steps
-            if step.scope == target.key
-        )
+        steps: list[Step] = []
+        stay: list[str] = []
+        if target is not None:
+            # First, so that what goes back is never what to go back to: a version is known as good
+            # from its check after full rollout on, and may burn its budget later.
+            await self._remember(state, runtime, target, reason)
+        for one in _newest_first(state, target, companions):
+            back, why_not = await self._back(state, one)
+            steps += back
+            if why_not:
+                stay.append(why_not)
+            elif one in companions:
+                await self._withdraw(state, runtime, one, target)
+        if stay:
+            reason = " ".join((reason, *stay))
+        if not steps:
+            return _give_up(reason)
         return Update(
-            steps=way_back(service, environment, image, had_canary=had_canary),
+            steps=tuple(steps),
             cursor=0,
             mode="rollback",
             proposal=None,
@@ -73,6 +67,65 @@ class Rollback:
             progress=None,
             finding=None,
             outcome=Outcome(state=_final_state(state), reason=reason),
+        )
+
+    async def _back(self, state: State, target: Target) -> tuple[tuple[Step, ...], str]:
+        """The way back of one target, or why there is none."""
+        service = self.catalogue().service(target.service)
+        environment = service.environment(target.environment) if service else None
+        if service is None or environment is None:
+            return (), f"{target.key} is no longer in services.yaml."
+        image, known = await self._image_to_restore(state, target)
+        if not known:
+            return (), (
+                f"No version of {target.key} is known to be good, so there is nothing to go back "
+                "to; a person has to act."
+            )
+        plan = state["plan"]
+        had_canary = any(
+            isinstance(step.action, K8sDeploy) and step.action.track == "canary"
+            for step in (plan.steps if plan is not None else ())
+            if step.scope == target.key
+        )
+        return way_back(service, environment, image, had_canary=had_canary), ""
+
+    async def _remember(
+        self, state: State, runtime: PassageRuntime, target: Target, reason: str
+    ) -> None:
+        """The version that failed is bad there from now on."""
+        plan, service = state["plan"], self.catalogue().service(target.service)
+        if plan is None or service is None or state["goal"] != "release":
+            return
+        await self.releases.record(
+            runtime.context.lease,
+            service=target.service,
+            environment=target.environment,
+            image=image_for(service, plan.change),
+            sha=plan.change.sha,
+            status="bad",
+            reason=reason,
+            at=self.clock.now(),
+        )
+
+    async def _withdraw(
+        self, state: State, runtime: PassageRuntime, target: Target, cause: Target | None
+    ) -> None:
+        """A companion's new version did nothing wrong, but it is no longer there."""
+        plan, image = state["plan"], None
+        if plan is not None:
+            image = deployed_image(plan, target.key)
+        if plan is None or image is None:
+            return
+        because = f"{cause.key} went back" if cause is not None else "the rest was not released"
+        await self.releases.record(
+            runtime.context.lease,
+            service=target.service,
+            environment=target.environment,
+            image=image,
+            sha=plan.change.sha,
+            status="withdrawn",
+            reason=f"taken back with its group: {because}",
+            at=self.clock.now(),
         )
 
     async def _image_to_restore(self, state: State, target: Target) -> tuple[str | None, bool]:
@@ -89,6 +142,14 @@ class Rollback:
         ):
             return before, True
         return None, False
+
+
+def _newest_first(
+    state: State, target: Target | None, companions: Sequence[Target]
+) -> tuple[Target, ...]:
+    """Everything that goes back, in the reverse of the order in which it was changed."""
+    keys = {one.key for one in companions} | ({target.key} if target is not None else set())
+    return tuple(one for one in reversed(state["touched"]) if one.key in keys)
 
 
 def _goes_straight_back(state: State) -> bool:

@@ -96,6 +96,8 @@ class Facts(Frozen):
     """Whether the plan gives this environment a canary (a first install has none)."""
     in_flight: bool = False
     """Whether this run has already begun to change this target."""
+    group_begun: bool = False
+    """Whether this run has changed other targets that stand and fall with this one."""
     rolling_back: bool = False
     """Whether the step belongs to the way back."""
     scope_digest: str = ""
@@ -117,6 +119,8 @@ class Facts(Frozen):
     superseded_by: str | None = None
     verdict: Verdict | None = None
     """A check that did not pass outright, when the step is to go on in spite of it."""
+    replaces_bad: bool = False
+    """Whether the version that runs there is known to be bad, so that this one is its fix."""
     verdict_phase: Literal["pre", "canary", "post"] | None = None
     commander: Commander | None = None
     """Who asked for this by a command; None when the run came from something else."""

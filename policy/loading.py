@@ -121,6 +121,7 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
             for kind, answer in row.items()
         },
         slo_burn=raw.slo.burn,
+        slo_replaces_bad=raw.slo.replaces_bad,
         error_budget=error_budget_rules(raw.slo.error_budget),
         checks=CheckRules(raw.checks.environments, raw.checks.required),
         vulnerabilities=vulnerability_rules(raw.security),

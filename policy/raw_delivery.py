@@ -97,6 +97,15 @@ class RawSlo(Raw):
             "known good, or a critical notification and a question",
         ),
     ]
+    replaces_bad: Annotated[
+        Literal["allow", "approve"],
+        Field(
+            default="allow",
+            examples=["allow"],
+            description="the check before a change did not pass, and the version that runs is "
+            "known to be bad: the release is its fix; `approve` goes by `pre` all the same",
+        ),
+    ]
     error_budget: Annotated[
         RawErrorBudget | None, Field(default=None, description="gate on the error budget")
     ]

@@ -77,6 +77,9 @@ class RawSampleFacts(Raw):
     ]
     in_flight: bool = False
     rolling_back: bool = False
+    replaces_bad: Annotated[
+        bool, Field(default=False, description="the version that runs there is known to be bad")
+    ]
     votes: tuple[RawSampleVote, ...] = ()
     override: RawSampleOverride | None = None
     checks: Annotated[

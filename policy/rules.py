@@ -174,6 +174,8 @@ class Rules:
     """By phase and verdict kind."""
     slo_burn: Literal["rollback", "page"]
     """What a version that burns its error budget after full rollout leads to."""
+    slo_replaces_bad: Literal["allow", "approve"]
+    """A check before the change did not pass on a version that is known to be bad."""
     error_budget: ErrorBudgetRules | None
     checks: CheckRules
     vulnerabilities: VulnerabilityRules

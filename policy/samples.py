@@ -77,6 +77,7 @@ def facts_of(rules: Rules, sample: RawSample) -> Facts:
         canary_planned=short.first_weight is not None,
         in_flight=short.in_flight,
         rolling_back=short.rolling_back,
+        replaces_bad=short.replaces_bad,
         scope_digest=_DIGEST,
         approval=_approval(rules, sample),
         overrides=_overrides(short),

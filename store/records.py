@@ -148,14 +148,15 @@ class VerdictRow(Frozen):
 
 
 class ReleaseRow(Frozen):
-    """An image that was proven in an environment (`good`) or rolled back (`bad`)."""
+    """An image that was proven in an environment (`good`), rolled back (`bad`), or taken back with
+    its group though nothing was wrong with it (`withdrawn`)."""
 
     service: str
     environment: str
     image: str
     sha: str | None
     run_id: UUID
-    status: Literal["good", "bad"]
+    status: Literal["good", "bad", "withdrawn"]
     reason: str
     at: datetime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -17,7 +18,7 @@ SELECT %(service)s, %(environment)s, %(image)s, %(sha)s, held.run_id, %(status)s
 FROM (SELECT fermata_hold(%(run)s, %(fence)s) AS run_id) held
 ON CONFLICT (service, environment, image, run_id, status) DO NOTHING
 """
-# Good, and not found bad since.
+# Good, and neither found bad nor taken back since.
 LAST_GOOD = """
 SELECT fermata_doc(l) FROM releases l
 WHERE l.service = %(service)s AND l.environment = %(environment)s AND l.status = 'good'
@@ -25,7 +26,7 @@ WHERE l.service = %(service)s AND l.environment = %(environment)s AND l.status =
   AND NOT EXISTS (
       SELECT FROM releases b
       WHERE b.service = l.service AND b.environment = l.environment AND b.image = l.image
-        AND b.status = 'bad' AND b.seq > l.seq)
+        AND b.status <> 'good' AND b.seq > l.seq)
 ORDER BY l.seq DESC LIMIT 1
 """
 HISTORY = """
@@ -38,6 +39,17 @@ SELECT status = 'bad' FROM releases
 WHERE service = %(service)s AND environment = %(environment)s AND image = %(image)s
 ORDER BY seq DESC LIMIT 1
 """
+
+
+def still_good(history: Iterable[ReleaseRow], but: str | None = None) -> ReleaseRow | None:
+    """The latest good image of a history (newest first), not taken back since, other than `but`."""
+    gone: set[str] = set()
+    for row in history:
+        if row.status != "good":
+            gone.add(row.image)
+        elif row.image not in gone and row.image != but:
+            return row
+    return None
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,12 @@ class Releases:
         environment: str,
         image: str,
         sha: str | None,
-        status: Literal["good", "bad"],
+        status: Literal["good", "bad", "withdrawn"],
         reason: str,
         at: datetime,
     ) -> None:
-        """Say that an image proved itself in an environment, or did not. Raises `LeaseLost`.
+        """Say that an image proved itself in an environment, did not, or was taken back with its
+        group. Raises `LeaseLost`.
 
         `at` is in the time of the world that is operated, as policy looks back in it.
         """

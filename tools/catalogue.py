@@ -17,6 +17,7 @@ from tools.catalogue_file import (
     ServiceShape,
     SliShape,
 )
+from tools.catalogue_groups import group_problems
 from tools.catalogue_metrics import (
     MetricShape,
     chosen_problems,
@@ -29,6 +30,7 @@ from tools.catalogue_strategy import (
     blue_green_of,
     blue_green_problems,
     burn_of,
+    group_of,
     step_of,
     step_problems,
 )
@@ -50,7 +52,10 @@ def load_catalogue(text: str, file: str) -> Catalogue:
     problems = sorted(_problems(shape, located), key=lambda one: (one.line, one.column))
     if problems:
         raise SourceError(tuple(problems))
-    return Catalogue(services=tuple(_service(one, shape.defaults) for one in shape.services))
+    return Catalogue(
+        services=tuple(_service(one, shape.defaults) for one in shape.services),
+        groups=tuple(group_of(one) for one in shape.groups),
+    )
 
 
 # --- what values mean together -------------------------------------------------------------------
@@ -80,6 +85,7 @@ def _problems(shape: CatalogueShape, located: Located) -> Iterator[SourceProblem
         yield from _workloads(service, path, workloads, located)
         yield from delivery_problems(service, path, places, located)
         yield from rollout_problems(service, path, located)
+    yield from group_problems(shape, located)
 
 
 def _unique(

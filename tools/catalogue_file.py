@@ -13,7 +13,7 @@ from pydantic import Field
 from domain.service import Executor
 from tools.catalogue_executors import CloudDeployShape, GitOpsShape
 from tools.catalogue_metrics import MetricShape
-from tools.catalogue_strategy import BlueGreenShape, CanaryShape, WatchShape
+from tools.catalogue_strategy import BlueGreenShape, CanaryShape, GroupShape, WatchShape
 from tools.catalogue_values import (
     DeploymentName,
     Image,
@@ -114,3 +114,6 @@ class CatalogueShape(Shape):
     version: Literal[1]
     defaults: DefaultsShape = DefaultsShape()
     services: list[ServiceShape] = Field(min_length=1)
+    groups: list[GroupShape] = Field(
+        default=[], description="services of one repository that are released together"
+    )

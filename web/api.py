@@ -11,6 +11,7 @@ from domain.approval import ApprovalRequest, ApprovalState
 from domain.run import RunState
 from policy.votes import who_may
 from store.records import RunRow
+from store.releases import still_good
 from web.answers import (
     ApprovalAnswer,
     ApprovalList,
@@ -204,7 +205,7 @@ async def services_of(desk: Desk) -> tuple[ServiceAnswer, ...]:
         return LiveAnswer(
             environment=environment,
             namespace=namespace,
-            live=next((row for row in rows if row.status == "good"), None),
+            live=still_good(rows),
             lock=locks.get(f"{service}/{environment}"),
         )
 

@@ -18,6 +18,7 @@ from jinja2 import Environment
 from domain.approval import ApprovalRequest, ApprovalState
 from domain.run import RunState
 from store.records import RunRow
+from store.releases import still_good
 from web import docs
 from web.answers import BackendAnswer
 from web.api import page_of_runs, run_state
@@ -278,7 +279,7 @@ def _others(pages: Pages) -> APIRouter:
             rows = []
             for env in service.environments:
                 known = versions[(service.name, env.name)]
-                live = next((one for one in known if one.status == "good"), None)
+                live = still_good(known)
                 bad = [one for one in known if one.status == "bad"][:3]
                 rows.append((env, live, locks.get(f"{service.name}/{env.name}"), bad))
             return rows

@@ -24,7 +24,8 @@ def render_windows(
         return
     failed = [one for one in looks if one["verdict"]["kind"] == "fail"]
     decided = (failed or looks)[-1]
-    windows = steps[decided["step_id"]]
+    # A service's own numbers are no rates; what was wrong with them stands in the verdict.
+    windows = [one for one in steps[decided["step_id"]] if not one.get("measured")]
     allowed = {one["metric"]: one["allowed_rate"] for one in decided["verdict"]["metrics"]}
     for metric in dict.fromkeys(one["metric"] for one in windows):
         own = [one for one in windows if one["metric"] == metric]

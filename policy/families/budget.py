@@ -38,7 +38,7 @@ def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:
     told = f"{left:.0f}% of the error budget of {case.place} is left ({worst.sli}, {days:g} days)"
     if left >= rules.ask_below:
         return note("slo.budget_left", f"{told}.")
-    fix = rules.is_fix(case.facts.change.title)
+    fix = rules.is_fix(case.facts.change.title) or case.facts.replaces_bad
     if left < rules.deny_below and not fix:
         return deny(
             "slo.budget_spent",
@@ -46,7 +46,7 @@ def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:
             "Only fixes go out until it recovers: a change whose title says that it mends "
             f"something ({', '.join(rules.fixes)}) is asked about.",
         )
-    what = "the change says that it mends something" if fix else "people have to say yes"
+    what = "the change mends something" if fix else "people have to say yes"
     return ask(
         "slo.budget_low",
         f"{told}, less than {rules.ask_below:g}%; {what}.",

@@ -47,7 +47,8 @@ def _superseded(case: Case, newer: str) -> Finding:
             "run.superseded",
             f"Run {newer} supersedes this one, which is rolled out: its watch ends.",
         )
-    if case.facts.in_flight and case.rules.superseded_in_flight == "finish":
+    begun = case.facts.in_flight or case.facts.group_begun
+    if begun and case.rules.superseded_in_flight == "finish":
         return allow(
             "run.superseded",
             f"Run {newer} supersedes this one, but {case.place} has begun and finishes "

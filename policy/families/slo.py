@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domain.verdict import VerdictKind
-from policy.finding import Case, Finding, ask, deny
+from policy.finding import Case, Finding, allow, ask, deny
 
 _PHASES = {"pre": "before the change", "canary": "at the canary", "post": "after full rollout"}
 _KINDS = {
@@ -30,6 +30,12 @@ def findings(case: Case) -> Iterator[Finding]:
         return
     rule = f"slo.{phase}.{verdict.kind.value}"
     reason = f"The check {_PHASES[phase]} {_KINDS[verdict.kind]}: {verdict.reason}"
+    if phase == "pre" and case.facts.replaces_bad and case.rules.slo_replaces_bad == "allow":
+        yield allow(
+            "slo.replaces_bad",
+            f"{reason} The version that runs there is known to be bad, so its fix goes on.",
+        )
+        return
     if case.rules.slo[phase, verdict.kind.value] == "approve":
         yield ask(rule, reason, "Look at the numbers, then approve or reject.")
     else:

@@ -17,7 +17,9 @@ WHOLE_MINUTES_SINCE = 1973
 def findings(case: Case) -> Iterator[Finding]:
     """Closed windows. What has begun finishes, unless `releases.in_flight_window` holds it."""
     rules, facts = case.rules.windows, case.facts
-    if facts.environment is None or (facts.in_flight and rules.in_flight == "finish"):
+    if facts.environment is None or (
+        (facts.in_flight or facts.group_begun) and rules.in_flight == "finish"
+    ):
         return
     closed = _standing(case.rules, facts.environment, facts.service or "", case.now)
     if closed is None:

@@ -13,7 +13,13 @@ import yaml
 
 from evals.simulated import scenario
 from evals.world.scenario import Rule
-from tests.e2e.api import Json, assert_every_effect_was_decided, changes_in, effects_in_order
+from tests.e2e.api import (
+    Json,
+    assert_every_effect_was_decided,
+    changes_in,
+    deciding,
+    effects_in_order,
+)
 from tests.e2e.github import comment, merged, sha_of
 from tests.e2e.house import Town, open_town
 from tests.e2e.served import ROOT
@@ -136,3 +142,21 @@ async def test_a_page_tells_people_and_waits_for_their_answer(paging_town: Town)
     rolled, back = stable_images(over)
     assert rolled == version
     assert back != version
+
+
+async def test_the_fix_of_a_version_that_burns_is_not_held_up_by_it(paging_town: Town) -> None:
+    town, version = paging_town, sha_of("kept although it burns")
+    run = await watched(town, "payments", version)
+    fail(town, version)
+    assert (await town.admin.vote(await town.admin.question(run))).status_code == 200
+    over = await town.admin.until_over(run, 30)
+    assert over["state"] == "succeeded", over["reason"]
+    run = await watched(town, "payments", sha_of("its fix"))
+    seen = await town.admin.run(run)
+    before = [one["verdict"]["kind"] for one in seen["verdicts"] if one["phase"] == "pre"]
+    assert before == ["fail"]
+    assert "slo.replaces_bad" in {rule for one in seen["decisions"] for rule in deciding(one)}
+    assert len(seen["approvals"]) == 1
+    assert (await town.admin.tell(run, "cancel")).status_code < 300
+    over = await town.admin.until_over(run, 60)
+    assert version not in stable_images(over)[1:], "nothing goes back to what burned"

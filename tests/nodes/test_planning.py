@@ -8,7 +8,8 @@ from domain.action import K8sDeploy, K8sRetire, K8sRollback, K8sTraffic, Metrics
 from domain.event import Actor
 from domain.plan import Change, Plan
 from domain.service import Environment, Service, Workload
-from domain.strategy import BlueGreen, CanaryStep, TrafficMatch
+from domain.strategy import BlueGreen, BurnWatch, CanaryStep, ReleaseGroup, TrafficMatch
+from nodes.grouping import with_companions
 from nodes.planning import image_for, release_plan, version_of, way_back
 
 STAGING = Environment(name="staging", namespace="staging", bake_seconds=10, interval_seconds=5)
@@ -119,6 +120,54 @@ def test_blue_green_stands_at_full_size_before_all_traffic_is_switched() -> None
         ("k8s_retire", None),
         ("metrics_check", 100),
     ]
+
+
+def named(name: str, *environments: Environment) -> Service:
+    return SHOP.model_copy(update={"name": name, "environments": environments or (STAGING, PROD)})
+
+
+def places(made: Plan) -> list[str]:
+    return list(dict.fromkeys(step.scope for step in made.steps))
+
+
+def test_a_group_passes_each_environment_in_its_order_before_the_next_one() -> None:
+    group = ReleaseGroup(name="all", services=("b", "a"))
+    services = (named("a"), named("lone"), named("b"))
+    made = plan(services=services, groups=(group,), running={})
+    assert places(made) == ["b/staging", "a/staging", "b/prod", "a/prod",
+                            "lone/staging", "lone/prod"]  # fmt: skip
+    assert made.together == (("b/staging", "a/staging"), ("b/prod", "a/prod"))
+    assert made.companions("a/prod") == ("b/prod", "a/prod")
+    assert made.companions("lone/prod") == ("lone/prod",)
+
+
+def test_a_group_of_which_one_service_is_touched_is_none() -> None:
+    group = ReleaseGroup(name="all", services=("b", "a"))
+    made = plan(services=(named("a"),), groups=(group,), running={})
+    assert (places(made), made.together) == (["a/staging", "a/prod"], ())
+
+
+def test_a_group_need_not_stand_and_fall_together() -> None:
+    group = ReleaseGroup(name="all", services=("b", "a"), together=False)
+    made = plan(services=(named("a"), named("b")), groups=(group,), running={})
+    assert places(made)[:2] == ["b/staging", "a/staging"]
+    assert made.together == ()
+
+
+def test_a_whole_group_is_released_when_one_of_it_is_touched() -> None:
+    a, b, c = named("a"), named("b"), named("c")
+    whole = ReleaseGroup(name="all", services=("c", "a"), whole=True)
+    assert with_companions((a,), (a, b, c), (whole,)) == (a, c)
+    assert with_companions((b,), (a, b, c), (whole,)) == (b,)
+    touched = whole.model_copy(update={"whole": False})
+    assert with_companions((a,), (a, b, c), (touched,)) == (a,)
+
+
+def test_a_group_is_watched_when_all_of_it_is_out() -> None:
+    prod = PROD.model_copy(update={"burn": BurnWatch(for_seconds=60, every_seconds=10)})
+    group = ReleaseGroup(name="all", services=("a", "b"))
+    made = plan(services=(named("a", prod), named("b", prod)), groups=(group,), running={})
+    assert [step.id for step in made.steps][-2:] == ["a/prod.full.burn", "b/prod.full.burn"]
 
 
 def test_stable_is_rolled_only_while_the_canary_carries_all_traffic() -> None:

@@ -10,6 +10,7 @@ import pytest
 from domain.decision import Outcome
 from domain.run import RunState
 from domain.verdict import Counts, MetricVerdict, MetricWindow, Verdict, VerdictKind
+from store.releases import still_good
 from tests.store.house import NOW, House, decision, plan
 
 
@@ -115,6 +116,31 @@ async def test_the_last_known_good_is_never_an_image_found_bad(house: House) -> 
     assert not await house.releases.is_bad(**place, image="v2")
     images = [row.image for row in await house.releases.history(**place, limit=3)]
     assert images == ["v2", "v2", "v3"]
+
+
+async def test_a_version_that_was_taken_back_with_its_group_is_neither_good_nor_bad(
+    house: House,
+) -> None:
+    place = {"service": uuid4().hex, "environment": "prod"}
+    lease = await house.leased()
+    for image, status in (("v1", "good"), ("v2", "good"), ("v2", "withdrawn")):
+        await house.releases.record(
+            lease,
+            **place,
+            image=image,
+            sha=None,
+            status=status,  # type: ignore[arg-type]
+            reason="r",
+            at=NOW,
+        )
+    row = await house.releases.last_good(**place)
+    assert row is not None
+    assert row.image == "v1"
+    assert await house.releases.last_good(**place, but="v1") is None
+    assert not await house.releases.is_bad(**place, image="v2")
+    found = still_good(await house.releases.history(**place))
+    assert found is not None
+    assert found.image == "v1"
 
 
 async def test_an_override_holds_for_a_later_run_of_the_change_and_wakes_once(

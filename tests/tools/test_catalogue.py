@@ -167,6 +167,41 @@ def test_a_watch_is_looked_at_within_its_time() -> None:
     assert [one for one in findings(watch.replace("1h}", "30s}")) if "is never" in one[1]]
 
 
+SECOND = """\
+  - name: search
+    repo: acme/checkout
+    image: ghcr.io/acme/search:{sha}
+    environments:
+      - {name: staging, namespace: staging, bake: 2m}
+"""
+
+
+def test_services_are_grouped_in_an_order() -> None:
+    text = GOOD + SECOND + "groups:\n  - {name: shop, services: [search, checkout], release: all}\n"
+    (group,) = load_catalogue(text, "services.yaml").groups
+    assert (group.services, group.whole, group.together) == (("search", "checkout"), True, True)
+
+
+@pytest.mark.parametrize(
+    ("second", "group", "said"),
+    [
+        (SECOND, "[search, serach]", "there is no service 'serach'"),
+        (SECOND, "[search]", "at least 2"),
+        (SECOND, "[search, checkout]}\n  - {name: two, services: [search, checkout]", "group shop"),
+        (SECOND.replace("acme/checkout", "acme/else"), "[search, checkout]", "is released by"),
+        (
+            SECOND.replace("{name: staging", "{name: prod, namespace: p, bake: 2m}\n"
+                           "      - {name: staging"),
+            "[search, checkout]",
+            "in another order",
+        ),
+    ],
+)  # fmt: skip
+def test_a_group_that_no_change_can_release_is_refused(second: str, group: str, said: str) -> None:
+    text = GOOD + second + f"groups:\n  - {{name: shop, services: {group}}}\n"
+    assert [one for one in findings(text) if said in " ".join(map(str, one[1:]))], findings(text)
+
+
 def test_a_service_has_its_own_slis_where_it_names_them() -> None:
     own = """\
     slis:
