@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from domain.errors import Permanent
 from domain.service import Target
-from domain.workload import TrackState, WorkloadState
+from domain.workload import WorkloadState
 from tools.cluster_client import ClusterClient, Kind
 from tools.gitops_git import GitSide, filled, settings_of, where_of
 from tools.gitops_sync import APPLICATION, KUSTOMIZATION, Sync, of_application, of_kustomization
@@ -52,7 +52,14 @@ class GitOpsReader:
             )
             told += f" and runs {runs}; {sync.reason}"
         return WorkloadState(
-            stable=_told(stable, is_there=is_there, failed=failed, told=told),
+            stable=stable.model_copy(
+                update={
+                    "observed": stable.observed and is_there,
+                    "stalled": stable.stalled or failed,
+                    # Where all agree the pods say more, unless a change is still asked for.
+                    "told": told if waits or not is_there else "",
+                }
+            ),
             canary=None,
             route=None,
         )
@@ -86,16 +93,6 @@ class GitOpsReader:
         if pull.is_open:
             return f"{name} waits to be merged", ""
         return "", f"{name} was closed without being merged"
-
-
-def _told(stable: TrackState, *, is_there: bool, failed: str, told: str) -> TrackState:
-    change: dict[str, object] = {
-        "observed": stable.observed and is_there,
-        "stalled": stable.stalled or failed,
-    }
-    if not is_there:
-        change["told"] = told
-    return stable.model_copy(update=change)
 
 
 def _hint(kind: Kind, service: str) -> str:
