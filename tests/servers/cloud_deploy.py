@@ -36,7 +36,7 @@ STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 409
 
 
 class CloudDeployServer(LocalServer):
-    """Cloud Deploy for one token. `approval` holds the targets that require one."""
+    """Cloud Deploy for one token ('': for anybody). `approval` holds the targets that want one."""
 
     def __init__(self, *, token: str = "ya29.local", swift: bool = False) -> None:
         super().__init__()
@@ -69,6 +69,36 @@ class CloudDeployServer(LocalServer):
         self.pipelines[name] = deploy_v1.DeliveryPipeline(
             name=name, serial_pipeline=deploy_v1.SerialPipeline(stages=made)
         )
+
+    def deployed(self, pipeline: str, target: str, image: str) -> None:
+        """An image that somebody has brought to a target before."""
+        number = len(self.releases)
+        release = deploy_v1.Release(
+            name=f"{pipeline}/releases/by-hand-{number}",
+            build_artifacts=[deploy_v1.BuildArtifact(image=image.partition(":")[0], tag=image)],
+            render_state=Render.SUCCEEDED,
+            create_time=self._tick(),
+            delivery_pipeline_snapshot=self.pipelines[pipeline],
+        )
+        self.releases[release.name] = release
+        name = f"{release.name}/rollouts/by-hand-{number}"
+        self._begin(name, deploy_v1.Rollout(target_id=target), "stable")
+        self.finish()
+
+    def shares(self, target: str) -> dict[str, float]:
+        """Which part of a target's traffic each image has now."""
+        there = [one for one in self.rollouts.values() if one.target_id == target]
+        there.sort(key=lambda one: one.create_time)
+        found: dict[str, float] = {}
+        for rollout in there:
+            image = self.releases[rollout.name.rpartition("/rollouts/")[0]].build_artifacts[0].tag
+            begun = [one.id for one in rollout.phases if one.state == PhaseState.SUCCEEDED]
+            if not begun:
+                continue
+            part = 1.0 if begun[-1] == "stable" else int(begun[-1].partition("-")[2]) / 100
+            found = {key: share * (1 - part) for key, share in found.items()}
+            found[image] = found.get(image, 0.0) + part
+        return found
 
     def render(self, *, fails: str = "") -> None:
         """Every release that is being rendered ends so, and what waited for it goes on."""
@@ -118,7 +148,7 @@ class CloudDeployServer(LocalServer):
     # --- requests --------------------------------------------------------------------------------
 
     async def handle(self, request: web.Request, body: Any) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _problem(401, "Request had invalid authentication credentials.")
         if "gapic" not in request.headers.get("x-goog-api-client", ""):
             self.wrong(f"{request.method} {request.path}: no x-goog-api-client")
