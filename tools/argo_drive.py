@@ -111,14 +111,14 @@ async def weigh(action: K8sTraffic, hand: ArgoHand) -> Applied:
     """Move the update on to its stop at a weight; weight 0 aborts it."""
     sight = await hand.look()
     check_drivable(sight.rollout)
-    if action.weight == 0:
-        did = await abort(hand, sight)
-        told = "takes all traffic from the update" if did else "gives no update any traffic"
-    elif action.match is not None:
+    if action.match is not None:
         raise Permanent(
             f"Rollout {sight.name} cannot be told who reaches its canary by {action.match.words}",
             "take `match` out of services.yaml; a `setHeaderRoute` step of the Rollout does it",
         )
+    if action.weight == 0:
+        did = await abort(hand, sight)
+        told = "takes all traffic from the update" if did else "gives no update any traffic"
     else:
         check_steps(sight.rollout, action.target, action.weight)
         did = await _move_on(hand, sight, action.weight)

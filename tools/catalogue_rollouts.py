@@ -40,3 +40,9 @@ def rollout_problems(
                     "who reaches a Rollout's canary by header is told by the Rollout's own steps",
                     "take `match` out and add a `setHeaderRoute` step to the Rollout",
                 )
+            elif step.weight == 0:
+                yield located.problem(
+                    (*here, "canary", n, "weight"),
+                    "a Rollout's stop has a weight, and there is none at 0",
+                    "take the step out, or give it the weight of the Rollout's first stop",
+                )

@@ -20,6 +20,7 @@ from tools.cluster_lookup import report
 from tools.cluster_objects import TRACK, bears, canary_name, image_of, replicas
 from tools.cluster_restore import retire, roll_back
 from tools.cluster_route import canary_weights
+from tools.cluster_testers import tester_marks
 from tools.cluster_traffic import weigh_by_replicas, weigh_by_route
 from tools.ports import Guard
 
@@ -104,7 +105,8 @@ def _shows(found: Json, action: ClusterAction) -> bool:
             return replicas(found) == 0
         case K8sTraffic():
             if action.target.workload.route is not None:
-                return set(canary_weights(found, action.target)) == {action.weight}
+                same = set(canary_weights(found, action.target)) == {action.weight}
+                return same and bool(tester_marks(found)) == (action.match is not None)
             if action.weight == 0:
                 return replicas(found) == 0
             track = (found["spec"].get("selector") or {}).get(TRACK)

@@ -10,8 +10,9 @@ import asyncio
 
 import pytest
 
-from domain.action import Action, K8sRetire, K8sRollback
+from domain.action import Action, K8sRetire, K8sRollback, K8sTraffic
 from domain.errors import Permanent, Temporary
+from domain.strategy import TrafficMatch
 from domain.workload import WorkloadState
 from tests.contract.cluster_bench import (
     BROKEN,
@@ -200,6 +201,29 @@ async def test_only_the_two_weights_of_a_route_change(bench: Bench) -> None:
     for ref, weight in zip(after["spec"]["rules"][2]["backendRefs"], (1, 0), strict=True):
         ref["weight"] = weight
     assert after["spec"] == before["spec"]
+
+
+async def test_testers_get_a_rule_of_their_own_that_goes_with_the_next_weight(
+    bench: Bench,
+) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    before = await bench.site.get("httproutes", bench.where, "web")
+    match = TrafficMatch(headers=(("x-canary", "yes"),), cookie=("canary", "1"))
+    testers = K8sTraffic(target=bench.target, weight=0, match=match)
+    await bench.apply(testers)
+    seen = await bench.site.get("httproutes", bench.where, "web")
+    first, *rest = seen["spec"]["rules"]
+    assert rest == before["spec"]["rules"]
+    assert [one["name"] for one in first["backendRefs"]] == ["web-canary"]
+    headers = {one["name"]: one["type"] for one in first["matches"][0]["headers"]}
+    assert headers == {"x-canary": "Exact", "Cookie": "RegularExpression"}
+    assert (await bench.apply(testers)).data["changed"] is False
+    assert await bench.writer.read_back(testers, bench.stamp(testers)) is not None
+    await bench.apply(bench.traffic(10))
+    after = await bench.site.get("httproutes", bench.where, "web")
+    assert weights(after) == [[("web", 90), ("web-canary", 10)]]
+    assert len(after["spec"]["rules"]) == len(before["spec"]["rules"])
 
 
 async def test_a_canary_without_a_ready_pod_gets_no_traffic(bench: Bench) -> None:
