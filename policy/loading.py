@@ -133,6 +133,7 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
         repositories=RepositoryRules(
             raw.repositories.own_policy == "tighten",
             raw.repositories.without_forge,
+            raw.repositories.required_in,
             raw.repositories.unknown,
             raw.repositories.broken,
         ),

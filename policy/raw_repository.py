@@ -29,8 +29,19 @@ class RawRepositories(Raw):
         Literal["ignore", "approve", "deny"],
         Field(examples=["ignore"], description="no forge is connected that could be asked"),
     ]
+    required_in: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(
+            examples=[["prod"]],
+            description="environments where it has to be known whether there is one",
+        ),
+    ]
     unknown: Annotated[
-        Answer, Field(examples=["approve"], description="it could not be read, or there is no base")
+        Answer,
+        Field(
+            examples=["approve"],
+            description="there, when it could not be read, or there is no base",
+        ),
     ]
     broken: Annotated[Answer, Field(examples=["deny"], description="it was read and is not valid")]
 

@@ -129,5 +129,6 @@ class RepositoryRules:
 
     tighten: bool
     without_forge: Literal["ignore", "approve", "deny"]
+    required_in: tuple[str, ...]
     unknown: Answer
     broken: Answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policy.finding import Case, Finding, answered, note
+from policy.matching import name_matches
 
 
 def findings(case: Case) -> Iterator[Finding]:
@@ -30,10 +31,12 @@ def findings(case: Case) -> Iterator[Finding]:
                 "No forge is connected, so the repository was not asked for a policy of its own.",
             )
         case _:
-            yield answered(
-                rules.unknown,
-                "repository.unknown",
+            said = (
                 "Whether the repository has a policy of its own could not be found out"
-                f"{': ' + own.reason if own.reason else ''}.",
-                "Make the forge reachable, then `/retry`",
+                f"{': ' + own.reason if own.reason else ''}."
             )
+            if name_matches(case.listed or "", rules.required_in):
+                remedy = "Make the forge reachable, then `/retry`"
+                yield answered(rules.unknown, "repository.unknown", said, remedy)
+            else:
+                yield note("repository.unknown", f"{said} It has to be known elsewhere only.")

@@ -80,7 +80,8 @@ cost:
   unpriced: deny
   unknown: deny
 models: {}
-repositories: {own_policy: ignore, without_forge: ignore, unknown: approve, broken: deny}
+repositories:
+  {own_policy: ignore, without_forge: ignore, required_in: ["*"], unknown: approve, broken: deny}
 overrides: {roles: [sre-lead], min_reason: 10, max_duration: 2h}
 autonomy:
   quarantine: {after: 2, within: 14d}

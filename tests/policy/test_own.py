@@ -103,9 +103,15 @@ def test_what_became_of_reading_it_is_told_and_unknown_never_passes(
     state: str, outcome: Outcome, rule: str
 ) -> None:
     own = RepositoryPolicy.model_validate({"state": state, "where": "x at 1", "reason": "because"})
+    decision = evaluate(shipped(), facts(repository=own), WEDNESDAY)
+    assert {one.rule: one.outcome for one in decision.rules}[rule] is outcome
+
+
+def test_where_it_need_not_be_known_a_policy_that_cannot_be_read_is_told_and_no_more() -> None:
+    own = RepositoryPolicy(state="unknown", where="x at 1", reason="because")
     decision = evaluate(shipped(), facts(deploy("staging"), repository=own), WEDNESDAY)
-    assert decision.outcome is outcome
-    assert rule in [one.rule for one in decision.rules]
+    assert decision.outcome is Outcome.ALLOW
+    assert "repository.unknown" in [one.rule for one in decision.rules]
 
 
 def test_an_answer_given_under_another_policy_is_kept_only_if_nothing_is_new() -> None:
