@@ -54,6 +54,13 @@ class K8sRetire(Frozen):
     target: Target
 
 
+class Watched(Frozen):
+    """A version of another target that a watch over burn rates looks at as well."""
+
+    target: Target
+    version: str
+
+
 class MetricsCheck(Frozen):
     """Watch the SLIs of one version for `bake_seconds` and judge. Changes nothing."""
 
@@ -69,6 +76,13 @@ class MetricsCheck(Frozen):
     interval_seconds: float = Field(gt=0)
     metrics: tuple[str, ...] | None = None
     """Names of the indicators and metrics that count; None: all that the service has."""
+    also: tuple[Watched, ...] = ()
+    """For `burn`: those that stand and fall with the target, watched at the same time."""
+
+    @property
+    def watched(self) -> tuple[Watched, ...]:
+        """Everything that is looked at, the target last: it was changed last."""
+        return (*self.also, Watched(target=self.target, version=self.version))
 
 
 class Pause(Frozen):

@@ -69,6 +69,8 @@ class Finding(Frozen):
     reason: str
     not_before: datetime | None = None
     verdict: Verdict | None = None
+    culprit: str = ""
+    """The target (`service/environment`) that a breach is about, where it is not the step's."""
 
 
 class Progress(Frozen):

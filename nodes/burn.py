@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.action import MetricsCheck
+from domain.action import MetricsCheck, Watched
 from domain.service import SLI, Catalogue
 from domain.state import Progress
 from domain.verdict import Counts, Gap, MetricVerdict, Verdict, VerdictKind
@@ -44,27 +44,57 @@ Reading = dict[float, Counts | Gap]
 
 
 @dataclass(frozen=True)
+class Burn:
+    """What a look at everything that is watched gave."""
+
+    look: Look
+    culprit: Watched
+    """Whose verdict is the worst."""
+
+
+@dataclass(frozen=True)
 class BurnRates:
     """Reads the windows of all pairs as they are now; what was before stands in the long ones."""
 
     catalogue: Callable[[], Catalogue]
     metrics: MetricsReader
 
-    async def look(self, check: MetricsCheck, progress: Progress, now: datetime) -> Look:
+    async def look(self, check: MetricsCheck, progress: Progress, now: datetime) -> Burn:
         """The verdict as of `now`, and when to look again (None: the watch is over)."""
-        service = self.catalogue().service(check.target.service)
-        slis = service.slis if service is not None else ()
         end = progress.since + timedelta(seconds=check.bake_seconds)
         final = now >= end
-        found = [judge_burn(sli, await self._read(sli, check, now), final=final) for sli in slis]
+        found = [(one, await self._judged(one, check, now, final=final)) for one in check.watched]
+        verdicts = [verdict for _, verdict in found]
+        kind = min((one.kind for one in verdicts), key=WORST_FIRST.index)
+        verdict = Verdict(
+            kind=kind,
+            reason="; ".join(one.reason for one in verdicts if one.kind is kind),
+            metrics=tuple(metric for one in verdicts for metric in one.metrics),
+        )
         next_at = None if final else min(end, now + timedelta(seconds=check.interval_seconds))
-        return Look(windows=(), verdict=_worst(found), next_at=next_at, since=progress.since)
+        culprit = next(one for one, said in found if said.kind is kind)
+        look = Look(windows=(), verdict=verdict, next_at=next_at, since=progress.since)
+        return Burn(look, culprit)
 
-    async def _read(self, sli: SLI, check: MetricsCheck, now: datetime) -> Reading:
+    async def _judged(
+        self, watched: Watched, check: MetricsCheck, now: datetime, *, final: bool
+    ) -> Verdict:
+        service = self.catalogue().service(watched.target.service)
+        slis = service.slis if service is not None else ()
+        found = [judge_burn(sli, await self._read(sli, watched, now), final=final) for sli in slis]
+        verdict = _worst(found)
+        if not check.also:
+            return verdict
+        key = watched.target.key
+        named = [one.model_copy(update={"metric": f"{key} {one.metric}"}) for one in found]
+        said = {"reason": f"{key}: {verdict.reason}", "metrics": tuple(named)}
+        return verdict.model_copy(update=said)
+
+    async def _read(self, sli: SLI, watched: Watched, now: datetime) -> Reading:
         lengths = sorted({length for pair in PAIRS for length in (pair.long, pair.short)})
         counted = await asyncio.gather(
             *(
-                self.metrics.counts(sli, check.target, check.version, now, length)
+                self.metrics.counts(sli, watched.target, watched.version, now, length)
                 for length in lengths
             )
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from domain.action import K8sDeploy, MetricsCheck, Pause
+from domain.action import K8sDeploy, MetricsCheck, Pause, Watched
 from domain.plan import Step
 from domain.service import Catalogue
 from domain.state import Finding, Progress, Proposal, State, Update
@@ -44,11 +44,13 @@ class Burning:
         now: datetime,
     ) -> Update:
         """One look at the burn rates."""
-        key = check.target.key
         if proposal.yields_to:
-            await self.locks.give(runtime.context.lease, key)
-            reason = f"the watch over {key} ends: {proposal.yields_to} takes over"
-            handed = (*state.get("handed_over", ()), key)
+            keys = [one.target.key for one in check.watched]
+            for key in keys:
+                await self.locks.give(runtime.context.lease, key)
+            names = " and ".join(keys)
+            reason = f"the watch over {names} ends: {proposal.yields_to} takes over"
+            handed = (*state.get("handed_over", ()), *keys)
             return Update(
                 finding=Finding(kind="done", reason=reason),
                 cursor=state["cursor"] + 1,
@@ -59,17 +61,22 @@ class Burning:
             )
         if proposal.concern is not None:
             return _done(state, "accepted at the gate: " + proposal.concern.reason, None)
-        look = await self.rates.look(check, progress, now)
-        verdict = look.verdict
+        burn = await self.rates.look(check, progress, now)
+        look, verdict = burn.look, burn.look.verdict
         await self.verdicts.record(
             runtime.context.lease, proposal.step.id, check.phase, verdict, []
         )
         progress = progress.model_copy(update={"laps": progress.laps + 1})
         if verdict.kind is VerdictKind.FAIL:
-            await self._remember(state, runtime, check, verdict, now)
+            await self._remember(state, runtime, burn.culprit, verdict, now)
             if self.rules().slo_burn == "page":
-                return self._page(state, check, verdict)
-            finding = Finding(kind="breach", reason=verdict.reason, verdict=verdict)
+                return self._page(state, burn.culprit, verdict)
+            finding = Finding(
+                kind="breach",
+                reason=verdict.reason,
+                verdict=verdict,
+                culprit=burn.culprit.target.key,
+            )
             return Update(progress=progress, finding=finding)
         if look.next_at is not None:
             finding = Finding(
@@ -88,18 +95,18 @@ class Burning:
         self,
         state: State,
         runtime: PassageRuntime,
-        check: MetricsCheck,
+        culprit: Watched,
         verdict: Verdict,
         now: datetime,
     ) -> None:
         """The version is bad from now on: nothing goes back to it, and its fix is not held up."""
-        plan, target = state["plan"], check.target
+        plan, target = state["plan"], culprit.target
         for step in plan.steps if plan is not None else ():
             action = step.action
             if (
                 isinstance(action, K8sDeploy)
                 and action.target.key == target.key
-                and version_of(action.image) == check.version
+                and version_of(action.image) == culprit.version
             ):
                 await self.releases.record(
                     runtime.context.lease,
@@ -113,12 +120,12 @@ class Burning:
                 )
                 return
 
-    def _page(self, state: State, check: MetricsCheck, verdict: Verdict) -> Update:
+    def _page(self, state: State, culprit: Watched, verdict: Verdict) -> Update:
         """The rest of this watch becomes a critical notification and a question."""
-        target = check.target
+        target = culprit.target
         service = self.catalogue().service(target.service)
         channel = service.owners[0] if service is not None and service.owners else "on-call"
-        title = f"{target.key} burns its error budget with {check.version}"
+        title = f"{target.key} burns its error budget with {culprit.version}"
         said = f"{verdict.reason}. It stays as it is until somebody answers."
         cursor, steps = state["cursor"], state["steps"]
         keep = Step(

@@ -158,7 +158,8 @@ class Gate:
         newer = known.run.superseded_by
         wanted = f"run {str(newer)[:8]}" if newer is not None else ""
         if not wanted:
-            waiting = await self.locks.next_in_line(action.target.key)
+            lines = [await self.locks.next_in_line(one.target.key) for one in action.watched]
+            waiting = next((one for one in lines if one is not None), None)
             if waiting is None:
                 return proposal
             wanted = f"{waiting.title} (run {str(waiting.run_id)[:8]})"

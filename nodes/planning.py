@@ -16,6 +16,7 @@ from domain.action import (
     MetricsCheck,
     Notify,
     Pause,
+    Watched,
 )
 from domain.plan import Change, Plan, Step
 from domain.service import Environment, Service, Target
@@ -115,23 +116,45 @@ def release_steps(
     return tuple(steps)
 
 
-def watch_steps(service: Service, environment: Environment, image: str) -> tuple[Step, ...]:
-    """The watch over burn rates after full rollout, where the environment has one."""
-    burn = environment.burn
-    if burn is None:
-        return ()
+def watch_steps(
+    released: Sequence[tuple[Service, Environment, str]], *, together: bool
+) -> tuple[Step, ...]:
+    """The watches over burn rates once all of a block is out, where environments have one.
+
+    What stands and falls together is watched at the same time, by one step at the latest target.
+    """
+    watched = [one for one in released if one[1].burn is not None]
+    if together and watched:
+        return (_watch_step(*watched[-1], also=watched[:-1]),)
+    return tuple(_watch_step(*one, also=()) for one in watched)
+
+
+def _watch_step(
+    service: Service,
+    environment: Environment,
+    image: str,
+    *,
+    also: Sequence[tuple[Service, Environment, str]],
+) -> Step:
+    burns = [one.burn for _, one, _ in (*also, (service, environment, image)) if one.burn]
+    length = max(one.for_seconds for one in burns)
     target = Target.of(service, environment)
+    others = [
+        Watched(target=Target.of(one, place), version=version_of(of)) for one, place, of in also
+    ]
     check = MetricsCheck(
         target=target,
         phase="burn",
         version=version_of(image),
         baseline=None,
         weight=100,
-        bake_seconds=burn.for_seconds,
-        interval_seconds=burn.every_seconds,
+        bake_seconds=length,
+        interval_seconds=min(one.every_seconds for one in burns),
+        also=tuple(others),
     )
-    title = f"Watch the error budget of {service.name} for {burn.for_seconds / 60:g} min"
-    return (_Maker(target).step("full.burn", title, check, "full"),)
+    names = " and ".join([*(one.name for one, _, _ in also), service.name])
+    title = f"Watch the error budget of {names} for {length / 60:g} min"
+    return _Maker(target).step("full.burn", title, check, "full")
 
 
 def _stage(
@@ -260,7 +283,7 @@ def release_plan(
         )
     together: list[tuple[str, ...]] = []
     for block in blocks(services, groups, only_environment):
-        watches: list[Step] = []
+        released: list[tuple[Service, Environment, str]] = []
         for service, environment in block.targets:
             image = image_for(service, change)
             key = f"{service.name}/{environment.name}"
@@ -273,9 +296,9 @@ def release_plan(
             if announce and environment.stages:
                 steps += _announce(change, service, key)
             steps += release_steps(service, environment, image, now_running)
-            watches += watch_steps(service, environment, image)
+            released.append((service, environment, image))
         # Until all of a block is out, none of it may be handed over to a newer change.
-        steps += watches
+        steps += watch_steps(released, together=block.together)
         if block.together:
             together.append(block.keys)
             notes.append(f"{' and '.join(block.keys)} stand and fall together, in this order.")

@@ -37,7 +37,7 @@ class Rollback:
         reason = _why(state)
         if state["mode"] == "rollback" or _goes_straight_back(state):
             return _give_up(f"The way back failed as well: {reason}")
-        target, companions = target_in_flight(state), companions_in_flight(state)
+        target, companions = _fallen(state)
         if target is None and not companions:
             return _give_up(reason)
         steps: list[Step] = []
@@ -142,6 +142,17 @@ class Rollback:
         ):
             return before, True
         return None, False
+
+
+def _fallen(state: State) -> tuple[Target | None, tuple[Target, ...]]:
+    """What failed, or was at work, and what falls with it."""
+    target, companions = target_in_flight(state), companions_in_flight(state)
+    finding = state["finding"]
+    key = finding.culprit if finding is not None else ""
+    culprit = next((one for one in companions if one.key == key), None)
+    if culprit is None or target is None:
+        return target, companions
+    return culprit, tuple(one for one in (*companions, target) if one.key != key)
 
 
 def _newest_first(

@@ -29,6 +29,8 @@ def services(folder: Path) -> Path:
     for service in catalogue["services"]:
         prod = service["environments"][1]
         prod |= {"interval": "30s", "bake": "2m", "canary": [{"weight": 10, "bake": "4m"}]}
+        if service["name"] != "checkout":
+            prod["watch"] = {"for": "2h", "every": "1m"}
         service["environments"] = [prod]
     catalogue["groups"] = [
         {"name": "platform", "services": ["search", "payments"], "release": "all"}
@@ -127,3 +129,28 @@ async def test_who_waits_for_a_place_is_seen_in_line(town: Town) -> None:
         await town.admin.tell(run, "cancel")
     for run in runs:
         await town.admin.until_over(run, 60)
+
+
+async def test_one_of_a_group_that_burns_its_budget_takes_the_others_back(town: Town) -> None:
+    fine, version = scenario(), sha_of("burns later")
+    town.world.world.set_scenario(fine)
+    run = await started(town, version)
+    for _ in range(2):
+        assert (await town.admin.vote(await town.admin.question(run))).status_code == 200
+        await town.admin.until_state(run, "waiting")
+    await town.admin.until_step(run, "payments/prod.full.burn")
+    burning = Rule(service="search", version=version, error_rate=0.6)
+    town.world.world.set_scenario(fine.model_copy(update={"rules": (*fine.rules, burning)}))
+    over = await town.admin.until_over(run, 60)
+    assert over["state"] == "rolled_back", over["reason"]
+    assert over["reason"].startswith("search/prod: errors burns")
+    forward, back = rolled(over)[:2], rolled(over)[2:]
+    assert [one[:2] for one in forward] == [("search", "k8s_deploy"), ("payments", "k8s_deploy")]
+    assert [one[:2] for one in back] == [("payments", "k8s_rollback"), ("search", "k8s_rollback")]
+    assert version not in {tag for _, _, tag in back}
+    page = await town.admin.get("/api/services")
+    live = {
+        one["name"]: one["environments"][0]["live"]["image"].rpartition(":")[2]
+        for one in page["services"]
+    }
+    assert live == live | {name: tag for name, _, tag in back}

@@ -167,6 +167,12 @@ def test_a_group_is_watched_when_all_of_it_is_out() -> None:
     prod = PROD.model_copy(update={"burn": BurnWatch(for_seconds=60, every_seconds=10)})
     group = ReleaseGroup(name="all", services=("a", "b"))
     made = plan(services=(named("a", prod), named("b", prod)), groups=(group,), running={})
+    last = made.steps[-1]
+    assert isinstance(last.action, MetricsCheck)
+    assert (last.id, last.action.phase) == ("b/prod.full.burn", "burn")
+    assert [one.target.key for one in last.action.watched] == ["a/prod", "b/prod"]
+    alone = group.model_copy(update={"together": False})
+    made = plan(services=(named("a", prod), named("b", prod)), groups=(alone,), running={})
     assert [step.id for step in made.steps][-2:] == ["a/prod.full.burn", "b/prod.full.burn"]
 
 
