@@ -155,6 +155,11 @@ async def _move_on(hand: ArgoHand, sight: Sight, weight: int) -> bool:
         left = sight.step
         if not any(left <= one.index < wanted.index for one in stops(sight.rollout)):
             return did
+        if did and sight.stop is None:
+            sight = await hand.until(
+                "the next stop", lambda now: now.stop is not None or not now.in_progress
+            )
+            continue
         if sight.stop is None and not sight.undecided and not sight.is_unpausing:
             raise Temporary(
                 f"Rollout {sight.name} is on its way to the stop before {weight}% (step {left} of "

@@ -6,6 +6,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from domain.action import Action
+from domain.effect import Applied
+from domain.errors import Temporary
 from domain.service import Target, Workload
 from domain.workload import WorkloadState
 from tests.contract.cluster_bench import DEADLINE_SECONDS, V1, Bench
@@ -15,6 +21,13 @@ from tools.argo_write import ArgoWriter
 
 STEPS: list[Obj] = [
     {"setWeight": 10},
+    {"pause": {}},
+    {"setWeight": 50},
+    {"pause": {}},
+]
+ANALYSED_STEPS: list[Obj] = [
+    {"setWeight": 10},
+    {"analysis": {"templates": [{"templateName": "errors"}]}},
     {"pause": {}},
     {"setWeight": 50},
     {"pause": {}},
@@ -103,6 +116,32 @@ class ArgoBench(Bench):
             )
         )
 
+    async def apply_again(self, action: Action) -> Applied:
+        """Do it as the engine does: again and again while it may work later."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                try:
+                    return await self.apply(action)
+                except Temporary:
+                    await asyncio.sleep(0.3)
+
+    async def analysed(self, url: str) -> None:
+        """Argo has an analysis of its own, of the number at an address: below 0.01 it is
+        successful, above 0.05 failed, and inconclusive between."""
+        metric = {
+            "name": "errors",
+            "successCondition": "result < 0.01",
+            "failureCondition": "result > 0.05",
+            "provider": {"web": {"url": url, "jsonPath": "{$.value}"}},
+        }
+        body = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "AnalysisTemplate",
+            "metadata": {"name": "errors"},
+            "spec": {"metrics": [metric]},
+        }
+        await self.site.create("analysistemplates", self.where, body)
+
     async def pods(self) -> dict[str, int]:
         """Available pods by image."""
         found: dict[str, int] = {}
@@ -113,3 +152,14 @@ class ArgoBench(Bench):
             if count:
                 found[image] = found.get(image, 0) + count
         return found
+
+
+@dataclass
+class Dial:
+    """A number that Argo's own analyses read, and where."""
+
+    url: str = ""
+    value: float = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({"value": self.value})(scope, receive, send)

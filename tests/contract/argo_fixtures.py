@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from evals.world.serving import LocalServer
 from tests.cluster.cluster import Cluster, available
-from tests.contract.argo_bench import ArgoBench, rollout_in
+from tests.contract.argo_bench import ArgoBench, Dial, rollout_in
 from tests.contract.cluster_site import Site
 from tools.cluster_client import ClusterClient
 
@@ -28,3 +29,12 @@ async def argo(argo_site: Site, tmp_path: Path) -> AsyncIterator[ArgoBench]:
     async with ClusterClient(argo_site.kubeconfig(tmp_path / "kubeconfig"), timeout=5) as client:
         yield ArgoBench(argo_site, target, client)
     argo_site.faults.clear()
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Dial]:
+    made = Dial()
+    server = LocalServer(made)
+    made.url = f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}/errors"
+    yield made
+    await server.stop()
