@@ -125,22 +125,9 @@ class ArgoBench(Bench):
                 except Temporary:
                     await asyncio.sleep(0.3)
 
-    async def analysed(self, url: str) -> None:
-        """Argo has an analysis of its own, of the number at an address: below 0.01 it is
-        successful, above 0.05 failed, and inconclusive between."""
-        metric = {
-            "name": "errors",
-            "successCondition": "result < 0.01",
-            "failureCondition": "result > 0.05",
-            "provider": {"web": {"url": url, "jsonPath": "{$.value}"}},
-        }
-        body = {
-            "apiVersion": "argoproj.io/v1alpha1",
-            "kind": "AnalysisTemplate",
-            "metadata": {"name": "errors"},
-            "spec": {"metrics": [metric]},
-        }
-        await self.site.create("analysistemplates", self.where, body)
+    async def analysed(self, dial: Dial) -> None:
+        """Argo has an analysis of its own, of the number on a dial."""
+        await self.site.create("analysistemplates", self.where, dial.template())
 
     async def pods(self) -> dict[str, int]:
         """Available pods by image."""
@@ -160,6 +147,21 @@ class Dial:
 
     url: str = ""
     value: float = 0.0
+
+    def template(self) -> Obj:
+        """Below 0.01 it is successful, above 0.05 failed, and inconclusive between."""
+        metric = {
+            "name": "errors",
+            "successCondition": "result < 0.01",
+            "failureCondition": "result > 0.05",
+            "provider": {"web": {"url": self.url, "jsonPath": "{$.value}"}},
+        }
+        return {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "AnalysisTemplate",
+            "metadata": {"name": "errors"},
+            "spec": {"metrics": [metric]},
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await JSONResponse({"value": self.value})(scope, receive, send)

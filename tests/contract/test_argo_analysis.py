@@ -19,7 +19,7 @@ pytest_plugins = ("tests.contract.cluster_fixtures", "tests.contract.argo_fixtur
 async def test_an_inconclusive_analysis_waits_for_a_person_and_never_goes_back_by_itself(
     argo: ArgoBench, dial: Dial
 ) -> None:
-    await argo.analysed(dial.url)
+    await argo.analysed(dial)
     dial.value = 0.03
     await argo.adopted(manifest(steps=ANALYSED_STEPS))
     await argo.apply(argo.canary(V2))
@@ -44,7 +44,7 @@ async def test_an_inconclusive_analysis_waits_for_a_person_and_never_goes_back_b
 async def test_an_inconclusive_analysis_in_the_background_halts_at_the_stop(
     argo: ArgoBench, dial: Dial
 ) -> None:
-    await argo.analysed(dial.url)
+    await argo.analysed(dial)
     dial.value = 0.03
     background = {"templates": [{"templateName": "errors"}]}
     await argo.adopted(manifest(analysis=background))
@@ -61,7 +61,7 @@ async def test_an_inconclusive_analysis_in_the_background_halts_at_the_stop(
 async def test_a_failed_analysis_is_a_stall_in_its_own_words_and_the_way_back_ends_it(
     argo: ArgoBench, dial: Dial
 ) -> None:
-    await argo.analysed(dial.url)
+    await argo.analysed(dial)
     dial.value = 0.5
     await argo.adopted(manifest(steps=ANALYSED_STEPS))
     await argo.apply(argo.canary(V2))
