@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -55,6 +55,15 @@ def new_database(postgres: EmbeddedPostgres) -> object:
         return database_url(postgres.url, name)
 
     return create
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh(new_database: Callable[[], str]) -> AsyncIterator[Database]:
+    """A migrated database of the test's own, as its owner."""
+    database = await Database.open(new_database(), min_size=1, max_size=10)
+    await migrate.apply(database)
+    yield database
+    await database.close()
 
 
 def database_url(url: str, name: str) -> str:

@@ -30,15 +30,6 @@ async def service(db: Database) -> AsyncIterator[Database]:
     await connected.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def fresh(new_database: Callable[[], str]) -> AsyncIterator[Database]:
-    """A migrated database of the test's own, as its owner."""
-    database = await Database.open(new_database(), min_size=1, max_size=10)
-    await migrate.apply(database)
-    yield database
-    await database.close()
-
-
 async def dump(log: AuditLog, **selection: object) -> list[bytes]:
     async with log.reading() as reading:
         return [line async for line in reading.lines(**selection)]  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 from domain.event import Actor, Command, Commanded, CommandName, Event, Pushed, Tagged
 from domain.intake import Address, Ignore, Intake, SendSignal
 from domain.run import RunState
-from store.database import jsonb
+from store.database import Database, jsonb
 from store.events import ACCEPT_ALL, _record, prefix_range
 from tests.store.house import NOW, House, checked, event, plan, pushed, start
 
@@ -164,6 +164,35 @@ async def test_a_ci_result_is_kept_even_when_no_run_waits_for_it(house: House) -
         ("build", "success"),
         ("lint", None),
     ]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_check_result_reads_no_other_runs_under_way(
+    fresh: Database, together: bool
+) -> None:
+    """Nor with plans that were made while there were none."""
+    house = await House.on(fresh)
+    result = checked(uuid4().hex)
+    signal = SendSignal(kind="ci", payload={}, address=Address(repo="acme/shop", sha=result.sha))
+    statement = "SELECT fermata_accept_all(%s, %s::bytea[])"
+    read = """
+        SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read
+        FROM pg_stat_xact_user_tables WHERE relname = 'runs'
+    """
+    async with fresh.connection() as conn:
+        for under_way in (0, 60):
+            for _ in range(under_way):
+                sha = uuid4().hex
+                await house.log.accept(event(pushed(sha)), [start(sha)], None)
+            for _ in range(7):  # more than PostgreSQL makes plans of its own for
+                records = [_record(event(result), [signal])]
+                if not together:  # two for one run: each is looked at by itself
+                    records = [_record(event(result), [signal, signal])]
+                async with conn.transaction():
+                    await conn.execute(statement, (jsonb(records), [b"x"]))
+                    row = await (await conn.execute(read)).fetchone()
+                assert row is not None
+                assert row[0] == 0
 
 
 @pytest.mark.parametrize(
