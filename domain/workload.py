@@ -47,6 +47,8 @@ class RouteState(Frozen):
     owned: bool = True
     stalled: str = ""
     """Why the weight will not come about by itself, '' when it may."""
+    by: str = "the gateway"
+    """What shifts the traffic, for sentences."""
 
 
 class WorkloadState(Frozen):

@@ -51,15 +51,17 @@ def shifted(seen: WorkloadState, weight: int, target: Target) -> Reading:
     if route.stalled and not weight == route.canary_weight == 0:
         return Reading(kind="stalled", reason=route.stalled)
     if route.canary_weight != weight:
+        told = f" ({route.reason})" if route.reason else ""
         return Reading(
-            kind="settling", reason=f"the route still gives the canary {route.canary_weight}%"
+            kind="settling",
+            reason=f"the route still gives the canary {route.canary_weight}%{told}",
         )
     if not route.accepted:
         return Reading(
             kind="settling",
-            reason=f"the gateway has not taken the route over: {route.reason or 'no status yet'}",
+            reason=f"{route.by} has not taken the route over: {route.reason or 'no status yet'}",
         )
-    return Reading(kind="done", reason=f"the gateway gives the canary {weight}%")
+    return Reading(kind="done", reason=f"{route.by} gives the canary {weight}%")
 
 
 def interrupted(seen: WorkloadState) -> Reading | None:

@@ -27,7 +27,10 @@ from tools.cloud_deploy_hand import AGAIN_SECONDS, Hand
 from tools.cloud_deploy_words import Ladder, Release, Rollout, last_part
 from tools.ports import Guard
 
-CLOUD_KINDS = ("k8s_deploy", "k8s_traffic", "k8s_rollback", "k8s_retire")
+SAME_STEPS = (
+    "make the weights under `canary:` in services.yaml and the percentages of the pipeline's "
+    "canary the same"
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class CloudDeployWriter:
             case K8sRollback():
                 wanted = words.rollback_id(action.target, stamp)
                 for one in await self.client.rollouts(action.target):
-                    if one.id == wanted:
+                    if one.id == wanted and not _wants_approval(one, action.target):
                         return _done(f"rollout {one.id} rolls the target back", one.name)
                 return None
             case _:
@@ -86,6 +89,8 @@ class CloudDeployWriter:
             found = one.phase(phase)
             if not words.is_of_run(one, action.target, stamp.run_id) or found is None:
                 continue
+            if _wants_approval(one, action.target):
+                return None
             if found.state in words.BEGUN or (one.is_live and _waits_for(one, phase)):
                 return _done(f"rollout {one.id} is in phase {phase}", one.name)
         return None
@@ -114,15 +119,25 @@ async def _prepare(action: K8sDeploy, hand: Hand) -> Applied:
             )
         _check_next(ladder, last, action.weight)
         return _done(f"rollout {last.id} of {action.image} is under way already", last.name)
-    if ladder.rungs[0][1] != action.weight:
-        raise Permanent(
-            f"the canary of pipeline {ladder.pipeline} begins with {ladder.rungs[0][1]}%, "
-            f"not with {action.weight}%",
-            "make the weights under `canary:` in services.yaml and the percentages of the "
-            "pipeline's canary the same",
-        )
+    _check_steps(ladder, target, action.weight)
     release = await hand.release(target, action.image)
     return _done(f"release {last_part(release.name)} of {action.image} is made", release.name)
+
+
+def _check_steps(ladder: Ladder, target: Target, first: int) -> None:
+    """All of the pipeline's percentages are to be those of the service, before anything begins."""
+    theirs = tuple(percent for _, percent in ladder.rungs)
+    ours = target.weights or (first, *theirs[1:])
+    if theirs != ours:
+        raise Permanent(
+            f"the canary of pipeline {ladder.pipeline} goes {_percent(theirs)}, and that of "
+            f"{target.key} {_percent(ours)}",
+            SAME_STEPS,
+        )
+
+
+def _percent(weights: tuple[int, ...]) -> str:
+    return ", ".join(f"{one}%" for one in weights)
 
 
 async def _shift(action: K8sTraffic, hand: Hand) -> Applied:
@@ -295,6 +310,11 @@ async def _open_ladder(client: CloudDeployClient, target: Target) -> Ladder:
     return ladder
 
 
+def _wants_approval(rollout: Rollout, target: Target) -> bool:
+    """Whether the step that made it is not done before it is approved."""
+    return rollout.needs_approval and rollout.is_live and words.settings_of(target).approve
+
+
 def _waits_for(rollout: Rollout, phase: str) -> bool:
     """Whether a rollout that has not begun will begin with this phase."""
     return rollout.at is None and rollout.next is not None and rollout.next.id == phase
@@ -306,8 +326,7 @@ async def _advance(hand: Hand, ladder: Ladder, rollout: Rollout, phase: str) -> 
         raise Permanent(
             f"rollout {rollout.id} goes on to {upcoming.id if upcoming else 'nothing'}, "
             f"not to {phase}",
-            "make the weights under `canary:` in services.yaml and the percentages of the "
-            "pipeline's canary the same",
+            SAME_STEPS,
         )
     if rollout.state != "IN_PROGRESS" or rollout.at is None or rollout.at.state != "SUCCEEDED":
         at = rollout.at.id if rollout.at else "its first phase"
@@ -323,8 +342,7 @@ def _check_next(ladder: Ladder, rollout: Rollout, weight: int) -> None:
         return
     raise Permanent(
         f"rollout {rollout.id} goes on to {upcoming.id if upcoming else 'nothing'}, not to {phase}",
-        "make the weights under `canary:` in services.yaml and the percentages of the pipeline's "
-        "canary the same",
+        SAME_STEPS,
     )
 
 

@@ -23,6 +23,7 @@ from tools.cloud_deploy_words import (
     newest,
 )
 
+BY = "Cloud Deploy"
 BROKEN = {
     "FAILED": "failed",
     "APPROVAL_REJECTED": "was rejected by an approver",
@@ -137,12 +138,13 @@ def _route(rollout: Rollout, weight: int) -> RouteState:
         canary_weight=weight,
         accepted=_has_arrived(rollout) or not rollout.is_live,
         reason=told(rollout),
+        by=BY,
         stalled=_stalled(rollout) and f"rollout {rollout.id} {_stalled(rollout)}",
     )
 
 
 def _no_weight() -> RouteState:
-    return RouteState(canary_weight=0, accepted=True)
+    return RouteState(canary_weight=0, accepted=True, by=BY)
 
 
 def _has_arrived(rollout: Rollout) -> bool:

@@ -11,13 +11,14 @@ The cluster is never written to. Doing a step twice finds the line as it should 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from domain.action import Action, K8sDeploy, K8sRollback
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
 from domain.service import Target
-from tools.github_errors import Refused
+from tools.github_errors import Conflicted, Refused
 from tools.gitops_git import (
     ENDED,
     Commit,
@@ -35,7 +36,10 @@ from tools.gitops_git import (
 from tools.image_line import value_at, value_for, with_image
 from tools.ports import Guard
 
-GITOPS_KINDS = ("k8s_deploy", "k8s_rollback")
+_PROTECTED = re.compile(
+    r"rule violation|protected branch|pull request|approving review|status check", re.IGNORECASE
+)
+"""GitHub answers 409 to a push that a protected branch does not take, as to one that is late."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,16 @@ class GitOpsWriter:
             message = f"{title}\n\n{told}\n\n{trailers(stamp)}\n"
             if is_asking:
                 return await self._ask(target, text, title, message, stamp, guard)
-            made = await self.git.put(target, of.branch, text, file.sha, message, guard)
+            try:
+                made = await self.git.put(target, of.branch, text, file.sha, message, guard)
+            except Conflicted as error:
+                if not _PROTECTED.search(str(error)):
+                    raise
+                raise Permanent(
+                    str(error),
+                    f"let Fermata's account pass the protection of {of.branch}, or write "
+                    "`through: pull-request` under `gitops:` in services.yaml",
+                ) from None
             return _committed(target, made)
 
         applied = await until_unconflicted(once)

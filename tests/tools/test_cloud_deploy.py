@@ -245,6 +245,36 @@ async def test_without_a_canary_the_approval_follows_the_rendering(bench: Bench)
     await bench.step(bench.stable(V2))
 
 
+@pytest.mark.parametrize("how", ["before", "after"])
+async def test_an_approval_whose_answer_was_lost_is_given_once(bench: Bench, how: str) -> None:
+    await bench.installed(V1)
+    bench.server.approval.add("web-prod")
+    bench.target = web(approve=True)
+    await bench.step(bench.canary(V2))
+    fault = Fault("POST", ":approve$", cut="before" if how == "before" else "after")
+    bench.server.faults.append(fault)
+    action = bench.traffic(10)
+    with pytest.raises(OutcomeUnknown):
+        await bench.apply(action)
+    found = await bench.writer.read_back(action, bench.stamp(action))
+    assert (found is not None) == (how == "after")
+    await bench.step(action)
+    assert bench.rollouts()[-1] == (V2, "IN_PROGRESS")
+
+
+async def test_a_rollback_is_approved_as_well(bench: Bench) -> None:
+    for image in (V1, V2):
+        await bench.installed(image)
+    bench.server.approval.add("web-prod")
+    bench.target = web(approve=True)
+    bench.server.faults.append(Fault("POST", ":approve$", cut="before"))
+    with pytest.raises(OutcomeUnknown):
+        await bench.apply(bench.back(V1))
+    assert await bench.writer.read_back(bench.back(V1), bench.stamp(bench.back(V1))) is None
+    await bench.step(bench.back(V1))
+    assert bench.rollouts()[-1] == (V1, "SUCCEEDED")
+
+
 async def test_a_rejected_rollout_is_a_stall_and_leaves_nothing_to_take_back(bench: Bench) -> None:
     await bench.installed(V1)
     bench.server.approval.add("web-prod")
@@ -345,8 +375,12 @@ async def test_weights_that_the_pipeline_does_not_have_are_refused_before_anythi
     await bench.installed(V1)
     with pytest.raises(Permanent, match=r"no canary phase of 25% \(it has: 10%, 50%\)"):
         await bench.apply(bench.canary(V2, 25))
-    with pytest.raises(Permanent, match="begins with 10%, not with 50%"):
+    with pytest.raises(Permanent, match="goes 10%, 50%, and that of web/prod 50%, 50%"):
         await bench.apply(bench.canary(V2, 50))
+    bench.target = bench.target.model_copy(update={"weights": (10, 25, 50)})
+    with pytest.raises(Permanent, match="and that of web/prod 10%, 25%, 50%") as caught:
+        await bench.apply(bench.canary(V2, 10))
+    assert "percentages" in caught.value.remedy
     assert len(bench.server.releases) == 1
 
 

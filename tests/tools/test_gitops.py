@@ -167,6 +167,17 @@ async def test_pushes_that_do_not_end_are_temporary(bench: Bench) -> None:
         await bench.apply(bench.release(V2))
 
 
+async def test_a_protected_branch_is_permanent_and_another_way_is_named(bench: Bench) -> None:
+    told = {
+        "message": "Repository rule violations found: Changes must be made through a pull request."
+    }
+    bench.server.faults.append(Fault("PUT", PUT, status=409, body=told))
+    with pytest.raises(Permanent, match="rule violations") as caught:
+        await bench.apply(bench.release(V2))
+    assert "through: pull-request" in caught.value.remedy
+    assert len(bench.server.requests("PUT")) == 1
+
+
 @pytest.mark.parametrize("weightless", ["canary", "traffic", "retire"])
 async def test_weights_are_refused_with_another_way(bench: Bench, weightless: str) -> None:
     actions: dict[str, Action] = {
