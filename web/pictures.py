@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from domain.verdict import Counts, MetricWindow, VerdictKind
+from domain.verdict import Counts, MetricVerdict, MetricWindow, VerdictKind
 from store.records import RunDetail, VerdictRow
 
 Kind = Literal["svg", "png"]
@@ -19,7 +19,10 @@ INK, QUIET, CANARY, STABLE, LIMIT = "#1d2733", "#6b7785", "#c2410c", "#2563a8", 
 
 @dataclass(frozen=True)
 class Panel:
-    """One indicator: rates as fractions by seconds since the check began; None where unknown."""
+    """One indicator: rates as fractions by seconds since the check began; None where unknown.
+
+    A metric of the service's own has plain numbers instead, which are no percentages.
+    """
 
     metric: str
     verdict: VerdictKind | None
@@ -27,6 +30,7 @@ class Panel:
     canary: tuple[float | None, ...]
     stable: tuple[float | None, ...]
     allowed: float | None
+    is_rate: bool = True
 
     @property
     def compared(self) -> bool:
@@ -45,8 +49,7 @@ class Drawing:
 
 def drawing_of(detail: RunDetail, windows: Mapping[str, Sequence[MetricWindow]]) -> Drawing | None:
     """The check that decided the run: the one that failed, or the latest; None without windows."""
-    counted = {step: [w for w in own if w.measured is None] for step, own in windows.items()}
-    rows = [row for row in detail.verdicts if counted.get(row.step_id) and row.phase != "pre"]
+    rows = [row for row in detail.verdicts if windows.get(row.step_id) and row.phase != "pre"]
     if not rows:
         return None
     failed = [row for row in rows if row.verdict.kind is VerdictKind.FAIL]
@@ -54,7 +57,7 @@ def drawing_of(detail: RunDetail, windows: Mapping[str, Sequence[MetricWindow]])
     return Drawing(
         heading=f"{detail.run.title} · {detail.run.state.value.replace('_', ' ')}",
         sentence=row.verdict.reason,
-        panels=panels(counted[row.step_id], row),
+        panels=panels(windows[row.step_id], row),
     )
 
 
@@ -73,13 +76,27 @@ def panels(windows: Sequence[MetricWindow], row: VerdictRow | None = None) -> tu
                 metric=name,
                 verdict=told.verdict if told else None,
                 seconds=tuple(end.total_seconds() for end in ends),
-                canary=tuple(_rate(one.canary) for one in own),
-                stable=tuple(_rate(one.stable) for one in own),
-                allowed=told.allowed_rate if told else None,
+                canary=tuple(_shown(one, "canary") for one in own),
+                stable=tuple(_shown(one, "stable") for one in own),
+                allowed=_allowed(told),
+                is_rate=all(one.measured is None for one in own),
             )
         )
     made.sort(key=lambda one: one.verdict is not VerdictKind.FAIL)
     return tuple(made[:MOST_PANELS])
+
+
+def _shown(window: MetricWindow, track: Literal["canary", "stable"]) -> float | None:
+    """What is drawn of a version in a window: its rate, or its number."""
+    if window.measured is not None:
+        return window.measured.canary if track == "canary" else window.measured.stable
+    return _rate(window.canary if track == "canary" else window.stable)
+
+
+def _allowed(told: MetricVerdict | None) -> float | None:
+    if told is None:
+        return None
+    return told.allowed_rate if told.allowed_rate is not None else told.limit_value
 
 
 def _rate(counts: Counts | None) -> float | None:
@@ -125,10 +142,11 @@ def _panel(axes: Any, panel: Panel) -> None:
                      label="allowed")  # fmt: skip
     said = f" · {panel.verdict.value}" if panel.verdict is not None else ""
     axes.set_title(panel.metric + said, loc="left", fontsize=9, color=INK)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    if panel.is_rate:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
     axes.xaxis.set_major_locator(MultipleLocator(_tick(panel.seconds)))
     axes.xaxis.set_major_formatter(FuncFormatter(_seconds))
-    axes.set_ylim(bottom=0, top=_top(panel))
+    axes.set_ylim(bottom=_bottom(panel), top=_top(panel))
     axes.set_xlim(left=0)
     axes.tick_params(labelsize=7.5, colors=QUIET, length=2)
     for side in ("top", "right"):
@@ -142,6 +160,12 @@ def _top(panel: Panel) -> float:
     """Room above the highest line for the legend; a flat zero still has a scale."""
     known = [rate for rate in (*panel.canary, *panel.stable, panel.allowed) if rate is not None]
     return max(known, default=0.0) * 1.45 or 0.01
+
+
+def _bottom(panel: Panel) -> float:
+    """Zero, or below the lowest number."""
+    known = [rate for rate in (*panel.canary, *panel.stable, panel.allowed) if rate is not None]
+    return min(0.0, min(known, default=0.0) * 1.1)
 
 
 def _tick(seconds: Sequence[float]) -> float:

@@ -206,7 +206,13 @@ def approval_view(
         decision: why_not(desk, request, principal, decision) if answerable else ""
         for decision in ("approve", "reject")
     }
-    covers = tuple(step.title for step in plan.steps if step.scope == request.scope) if plan else ()
+    # A yes to a pause or to a verdict lets that one step go on; the steps were agreed to before.
+    whole = plan is not None and request.digest == plan.scope_digest(request.scope)
+    covers = (
+        tuple(step.title for step in plan.steps if step.scope == request.scope)
+        if (plan is not None and whole)
+        else ()
+    )
     return ApprovalView(
         request=request,
         open=answerable,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import timedelta
 from io import StringIO
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from domain.verdict import VerdictKind
+from domain.verdict import Measured, MetricWindow, VerdictKind
 from tests.artifacts import keep
 from tests.web.desk_twin import DEVELOPER, house
 from tests.web.scene import run_id
@@ -73,6 +74,34 @@ def test_the_check_that_failed_is_drawn_and_foreign_text_is_no_mathematics() -> 
     assert drawing.panels[0].verdict is VerdictKind.FAIL
     text = " ".join(ET.fromstring(draw(drawing, "svg")).itertext())
     assert "Costs $5 & <b>" in text
+
+
+def test_a_number_of_the_services_own_is_drawn_as_it_is_and_not_in_percent() -> None:
+    detail = rolled_back()
+    (step,) = measured(detail, "prod.canary-10.check")
+    values = ((12.0, 10.0), (480.0, 11.0), (None, None), (510.0, -3.0))
+    queue = tuple(
+        MetricWindow(
+            start=detail.run.created_at + timedelta(seconds=30 * index),
+            seconds=30,
+            metric="queue",
+            kind="gauge",
+            canary=None,
+            stable=None,
+            measured=Measured(canary=canary, stable=stable),
+        )
+        for index, (canary, stable) in enumerate(values)
+    )
+    drawing = drawing_of(detail, {step: queue})
+    assert drawing is not None
+    (panel,) = drawing.panels
+    assert (panel.metric, panel.is_rate, panel.compared) == ("queue", False, True)
+    assert panel.canary == (12.0, 480.0, None, 510.0)
+    words = [one.strip() for one in ET.fromstring(draw(drawing, "svg")).itertext()]
+    assert not [
+        word for word in words if word.strip().endswith("%") and word.strip()[:-1].isdigit()
+    ]
+    keep("rates-of-a-number.png", draw(drawing, "png"))
 
 
 async def test_the_terminal_shows_both_versions_over_time() -> None:
