@@ -14,6 +14,7 @@ from typing import get_args
 from domain.service import Catalogue, Executor
 from settings import Settings
 from tools.argo_read import ArgoReader
+from tools.argo_render import ArgoRenderer
 from tools.argo_write import ArgoWriter
 from tools.cluster_client import ClusterClient
 from tools.cluster_read import KubernetesReader
@@ -67,6 +68,9 @@ async def open_delivery(
     if is_real:
         writers["argo-rollouts"] = ArgoWriter(client)
         readers["argo-rollouts"] = ArgoReader(client)
+        renderers["argo-rollouts"] = ArgoRenderer(client)
+        if any(one.workload.executor == "argo-rollouts" for one in catalogue.services):
+            backends.append(Backend("argo-rollouts", "real", "drives Rollouts that exist"))
     if is_real and github is not None:
         git = GitSide(github)
         writers["gitops"] = GitOpsWriter(git)

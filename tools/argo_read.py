@@ -106,6 +106,7 @@ def _route(sight: Sight) -> RouteState:
         canary_weight=sight.weight,
         accepted=not reason,
         reason=reason,
+        by="Argo Rollouts",
         owned=is_owned(sight.rollout),
     )
 

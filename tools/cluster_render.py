@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from domain.action import K8sDeploy
 from domain.rendered import Rendered
 from domain.service import Executor
-from tools.cluster_client import DEPLOYMENT, ClusterClient
+from tools.cluster_client import DEPLOYMENT, ClusterClient, Kind
 from tools.cluster_deploy import first_objects
 from tools.cluster_errors import Json
 from tools.cluster_lookup import missing
@@ -49,7 +49,7 @@ class KubernetesRenderer:
         if stable is None:
             made = first_objects(target, action.image, self.gateway, self.hostname)
             return tuple(Rendered(body, existed=False) for _, body in made)
-        return (Rendered(_bare(with_image(stable, target, action.image)), existed=True),)
+        return (Rendered(bare(with_image(stable, target, action.image), DEPLOYMENT), existed=True),)
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,17 @@ class ExecutorRenderer:
         return (Rendered(pod, existed=True, is_whole=False),)
 
 
-def _bare(deployment: Json) -> Json:
+def bare(obj: Json, kind: Kind) -> Json:
     """Without what the server keeps on it: it is not part of what is written."""
     meta = {
         key: value
-        for key, value in deployment["metadata"].items()
+        for key, value in obj["metadata"].items()
         if key in ("name", "namespace", "labels")
     }
-    notes = {key: value for key, value in notes_of(deployment).items() if key != _APPLIED}
+    notes = {key: value for key, value in notes_of(obj).items() if key != _APPLIED}
     return {
-        "apiVersion": DEPLOYMENT.api_version,
-        "kind": DEPLOYMENT.kind,
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
         "metadata": {**meta, "annotations": notes},
-        "spec": deployment["spec"],
+        "spec": obj["spec"],
     }

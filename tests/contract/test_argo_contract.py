@@ -19,6 +19,7 @@ from nodes.readiness import deployed, shifted
 from tests.contract.argo_bench import STEPS, ArgoBench, manifest
 from tests.contract.cluster_bench import BROKEN, V1, V2, V3, stable_ready
 from tests.contract.cluster_site import Obj
+from tools.argo_render import ArgoRenderer
 from tools.cluster_client import ClusterClient
 from tools.cluster_objects import ADOPT
 
@@ -280,6 +281,20 @@ async def test_a_rollout_is_never_made(argo: ArgoBench) -> None:
         with pytest.raises(Permanent, match="there is no Rollout"):
             await argo.apply(action)
     assert not await argo.site.exists("rollouts", argo.where, "web")
+
+
+async def test_what_a_deploy_would_write_is_the_whole_rollout_with_the_image_in_it(
+    argo: ArgoBench,
+) -> None:
+    renderer = ArgoRenderer(argo.client)
+    with pytest.raises(Permanent, match="there is no Rollout"):
+        await renderer.rendered(argo.canary(V2))
+    await argo.adopted()
+    (one,) = await renderer.rendered(argo.canary(V2))
+    assert (one.object["kind"], one.existed, one.is_whole) == ("Rollout", True, True)
+    assert image_in(dict(one.object)) == V2
+    assert "status" not in one.object
+    assert image_in(await argo.rollout()) == V1
 
 
 async def test_another_update_that_serves_traffic_is_not_pushed_aside(argo: ArgoBench) -> None:
