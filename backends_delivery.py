@@ -26,6 +26,7 @@ from tools.gitops import GitOpsWriter
 from tools.gitops_git import GitSide
 from tools.gitops_read import GitOpsReader
 from tools.ports import ClusterReader, Renderer, WritePort
+from tools.stand_in import StandInReader, StandInRenderer, StandInWriter
 from tools.toolbox import Backend
 
 
@@ -79,9 +80,9 @@ async def open_delivery(
     if not is_real:
         for executor in get_args(Executor):
             if executor not in writers:
-                writers[executor] = writers["kubernetes"]
-                readers[executor] = plain
-                renderers[executor] = renderers["kubernetes"]
+                writers[executor] = StandInWriter(writers["kubernetes"])
+                readers[executor] = StandInReader(plain)
+                renderers[executor] = StandInRenderer(renderers["kubernetes"])
                 if any(one.workload.executor == executor for one in catalogue.services):
                     told = "the simulated cluster stands in for it"
                     backends.append(Backend(executor, "simulated", told))

@@ -16,6 +16,7 @@ from evals.world.remote import RemoteWorld
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from evals.world.world import World
+from tools.stand_in import route_of
 
 SEED = 20_260_304
 FIRST_TAG = "1.0.0"
@@ -34,8 +35,11 @@ class Simulated:
     prometheus_url: str | None
 
 
-def specs(catalogue: Catalogue) -> list[ServiceSpec]:
-    """The catalogue's services as the world knows them, each running its first version."""
+def specs(catalogue: Catalogue, *, emulated: bool = True) -> list[ServiceSpec]:
+    """The catalogue's services as the world knows them, each running its first version.
+
+    Where the cluster is `emulated` it stands in for other executors, too.
+    """
     found: list[ServiceSpec] = []
     for service in catalogue.services:
         environments = service.environments
@@ -48,7 +52,7 @@ def specs(catalogue: Catalogue) -> list[ServiceSpec]:
                 container=service.workload.container,
                 port=service.workload.port,
                 replicas=max(one.replicas for one in environments),
-                route=service.workload.route or "",
+                route=(route_of(service.workload) if emulated else service.workload.route) or "",
                 request_rate={one.namespace: one.request_rate for one in environments},
             )
         )
@@ -75,7 +79,7 @@ class SimulatedWorld:
     ) -> None:
         self._data = data
         self.clock: WorldClock = clock or WorldClock(datetime.now(UTC))
-        known = specs(catalogue)
+        known = specs(catalogue, emulated=kubeconfig is None)
         self.world: World | RemoteWorld
         if kubeconfig is None:
             folder = data / "world"
