@@ -10,7 +10,7 @@ from copy import deepcopy
 
 from domain.action import K8sRetire, K8sRollback
 from domain.effect import Applied
-from domain.errors import Permanent
+from domain.errors import Permanent, Temporary
 from domain.service import Target
 from tools.argo_drive import BEFORE, abort, finish
 from tools.argo_hand import ArgoHand
@@ -31,7 +31,11 @@ async def roll_back(action: K8sRollback, hand: ArgoHand) -> Applied:
             "deploy a version that works",
         )
     image = action.image or _before(sight, hand) or image_of(sight.stable, target)
-    aborted = await abort(hand, sight)
+    try:
+        aborted = await abort(hand, sight)
+    except Temporary:
+        # The template goes back even so: whenever the controller comes to it, all of it is said.
+        aborted = False
     change = await hand.shape(lambda rollout: _resumed(with_image(rollout, target, image)))
     sight = await hand.until("the way back", lambda now: now.observed)
     template = _template_of(sight, image, target)

@@ -205,6 +205,19 @@ async def test_a_controller_that_is_down_is_temporary_and_says_so(
         cluster.resume("rollouts-controller")
     await argo.apply_again(argo.canary(V2))
     await argo.at(10)
+    # On the way back all is said at once, so that it is there when the controller is.
+    cluster.pause("rollouts-controller")
+    try:
+        with pytest.raises(Temporary, match="is the Argo Rollouts controller running"):
+            await argo.apply(K8sRollback(target=argo.target, image=None))
+        rollout = await argo.rollout()
+        assert rollout["status"]["abort"] is True
+        assert rollout["spec"]["template"]["spec"]["containers"][0]["image"] == V1
+    finally:
+        cluster.resume("rollouts-controller")
+    await argo.apply_again(K8sRollback(target=argo.target, image=None))
+    await argo.until(lambda now: stable_ready(now) and now.canary is None)
+    assert await argo.pods() == {V1: 4}
 
 
 def is_paused(rollout: Obj) -> bool:

@@ -162,6 +162,22 @@ async def test_a_version_that_somebody_promoted_by_hand_goes_back_to_what_was_be
     assert state.stable.image == V1
 
 
+async def test_an_update_that_somebody_paused_by_hand_goes_back_all_the_same(
+    argo: ArgoBench,
+) -> None:
+    await argo.adopted()
+    await argo.apply(argo.canary(V2))
+    await argo.at(10)
+    await argo.changed({"spec": {"paused": True}}, is_observed)
+    with pytest.raises(Permanent, match="paused by hand"):
+        await argo.apply(argo.stable(V2))
+    await argo.apply(K8sRollback(target=argo.target, image=None))
+    await argo.until(lambda now: stable_ready(now) and now.canary is None)
+    rollout = await argo.rollout()
+    assert (image_in(rollout), rollout["spec"].get("paused")) == (V1, None)
+    assert await argo.pods() == {V1: 4}
+
+
 # --- what users rely on ---
 
 
