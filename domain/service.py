@@ -89,6 +89,8 @@ class GitOps(Frozen):
     """YAML path such as `image.tag`; '': the container's image in the Deployment's manifest."""
     writes: Literal["image", "tag"] = "image"
     through: Literal["commit", "pull-request"] = "commit"
+    merge: bool = False
+    """Whether we merge our own pull requests, once our gate has let the step pass."""
     application: str = ""
     """Argo CD Application, as `namespace/name`."""
     kustomization: str = ""

@@ -120,6 +120,12 @@ def _gitops(
             "a tag alone is written to a field",
             "name the field that holds it, such as `field: image.tag`",
         )
+    if delivery.merge and delivery.through == "commit":
+        yield located.problem(
+            (*here, "merge"),
+            "a commit needs no merge",
+            "write `through: pull-request`, or take `merge:` out",
+        )
     for index, environment in enumerate(service.environments):
         whose = "a release through Git"
         yield from _no_switch(environment, whose, (*path, "environments", index), located)
@@ -208,6 +214,7 @@ def _git_of(shape: GitOpsShape | None, repo: str) -> GitOps | None:
         field=shape.field or "",
         writes=shape.writes,
         through=shape.through,
+        merge=shape.merge,
         application=shape.application or "",
         kustomization=shape.kustomization or "",
     )

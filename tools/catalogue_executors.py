@@ -118,6 +118,7 @@ class GitOpsShape(Shape):
     )
     writes: Literal["image", "tag"] = "image"
     through: Literal["commit", "pull-request"] = "commit"
+    merge: bool = Field(default=False, description="merge our own pull requests, if GitHub lets us")
     application: Namespaced | None = Field(
         default=None, description="Argo CD Application", examples=["argocd/checkout-{environment}"]
     )

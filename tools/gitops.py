@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from domain.action import Action, K8sDeploy, K8sRollback
 from domain.effect import Applied, Stamp
-from domain.errors import Permanent
+from domain.errors import Permanent, Temporary
 from domain.service import Target
 from tools.github_errors import Conflicted, Refused
 from tools.gitops_git import (
@@ -36,6 +36,8 @@ from tools.gitops_git import (
 from tools.image_line import value_at, value_for, with_image
 from tools.ports import Guard
 
+MERGE_AGAIN_SECONDS = 30.0
+"""Checks that the branch requires take their time."""
 _PROTECTED = re.compile(
     r"rule violation|protected branch|pull request|approving review|status check", re.IGNORECASE
 )
@@ -64,7 +66,9 @@ class GitOpsWriter:
                 return _committed(target, one)
         if of.through == "pull-request":
             pull = await self.git.latest_pull(target)
-            if pull is not None and pull.is_open and bears(pull.body, stamp):
+            # One that we are to merge ourselves is not done while it is open.
+            waits = pull is not None and pull.is_open and not of.merge
+            if pull is not None and waits and bears(pull.body, stamp):
                 return _asked(target, pull)
         return None
 
@@ -138,14 +142,24 @@ class GitOpsWriter:
             await self.git.branch_at_base(target, guard)
             pull = None
         file = await self.git.present_file(target, branch)
+        head = ""
         if file.text != text:
-            await self.git.put(target, branch, text, file.sha, message, guard)
+            head = (await self.git.put(target, branch, text, file.sha, message, guard)).sha
         body = message.partition("\n\n")[2]
         if pull is None:
             pull = await self.git.open_pull(target, title, body, guard)
         elif not bears(pull.body, stamp):
             await self.git.change_pull(target, pull, {"title": title, "body": body}, guard)
-        return _asked(target, pull)
+        if not settings_of(target).merge:
+            return _asked(target, pull)
+        await self.git.check_alone(target, pull)
+        try:
+            made = await self.git.merge(target, pull, head or pull.head, title, body, guard)
+        except (Refused, Conflicted) as error:
+            if isinstance(error, Refused) and error.status not in (405, 422):
+                raise
+            raise Temporary(f"{error}; it is tried again", MERGE_AGAIN_SECONDS) from None
+        return _committed(target, made)
 
     async def _undone(self, target: Target, file: File, image: str) -> Commit | None:
         """The last commit of the file, when taking it back is what this rollback comes to."""

@@ -238,6 +238,34 @@ class GitSide:
             raise Permanent("GitHub's answer names no pull request", "check GITHUB_API_URL")
         return _pull(told)
 
+    async def check_alone(self, target: Target, pull: Pull) -> None:
+        """Raises Permanent when a pull request of ours changes more than the target's file."""
+        of = settings_of(target)
+        listed, _ = await self.client.pages(f"/pulls/{pull.number}/files", repo=of.repo, most=100)
+        found = {str(one.get("filename")) for one in listed} - {filled(of.file, target)}
+        if found:
+            others = ", ".join(sorted(found))[:200]
+            raise Permanent(
+                f"pull request {of.repo}#{pull.number} changes {others} as well: somebody else has "
+                f"pushed to {branch_of(target)}",
+                "close it and delete its branch, then retry, or merge it by hand",
+            )
+
+    async def merge(
+        self, target: Target, pull: Pull, head: str, title: str, body: str, guard: Guard
+    ) -> Commit:
+        """Merge exactly `head` of a pull request, as one commit with this message."""
+        of = settings_of(target)
+        asked = {
+            "sha": head,
+            "merge_method": "squash",
+            "commit_title": f"{title} (#{pull.number})",
+            "commit_message": body,
+        }
+        path = f"/pulls/{pull.number}/merge"
+        told = await self.client.write("PUT", path, repo=of.repo, guard=guard, body=asked)
+        return Commit(str(told.get("sha") or "") if isinstance(told, dict) else "", body, pull.url)
+
     async def change_pull(
         self, target: Target, pull: Pull, change: dict[str, Any], guard: Guard
     ) -> None:

@@ -89,8 +89,8 @@ async def bench(
     await install(site)
     namespace = await site.namespace()
     key = "application" if kind == "Application" else "kustomization"
-    change = {"application": "", key: f"{namespace}/{{service}}-{{environment}}"}
-    target = web(**change).model_copy(update={"namespace": namespace})
+    change: dict[str, object] = {"application": "", key: f"{namespace}/{{service}}-{{environment}}"}
+    target = web("commit", **change).model_copy(update={"namespace": namespace})
     repo = GitRepo()
     repo.commit("main", {FILE: TEXT}, "Begin")
     controller = Controller(site, repo, kind, namespace, "web-prod", FILE)

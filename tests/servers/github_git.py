@@ -65,11 +65,11 @@ class GitRepo(Repo):
             sha = self.commits[sha].parent
         return found
 
-    def merge(self, number: int) -> None:
-        """Somebody merges a pull request, squashed: its title and text become the message."""
+    def merge(self, number: int, message: str = "") -> None:
+        """A pull request is merged, squashed: its title and text become the message."""
         asked = self.requests[number]
         files = self.commits[self.branches[asked.head]].files
-        self.commit(asked.base, files, f"{asked.title} (#{number})\n\n{asked.body}")
+        self.commit(asked.base, files, message or f"{asked.title} (#{number})\n\n{asked.body}")
         asked.state, asked.merged_at = "closed", "2026-01-05T10:00:00Z"
 
     def files_at(self, ref: str) -> dict[str, str] | None:
@@ -98,6 +98,8 @@ class GitHubGitServer(GitHubServer):
             ("GET", r"/pulls()", self._pulls),
             ("POST", r"/pulls()", self._new_pull),
             ("PATCH", r"/pulls/(\d+)", self._change_pull),
+            ("PUT", r"/pulls/(\d+)/merge", self._merge),
+            ("GET", r"/pulls/(\d+)/files", self._changed),
         ):
             found = re.fullmatch(pattern, path)
             if found and request.method == method:
@@ -195,6 +197,28 @@ class GitHubGitServer(GitHubServer):
         for key, value in body.items():
             setattr(asked, key, value)
         return _json(_asked(repo, asked))
+
+    def _changed(self, request: web.Request, repo: GitRepo, number: str, body: Any) -> web.Response:
+        asked = repo.requests.get(int(number))
+        if asked is None:
+            return self._files(request, repo, number, body, "")
+        known = {one.sha for one in repo.log(asked.base)}
+        before = next(one.files for one in repo.log(asked.head) if one.sha in known)
+        after = repo.commits[repo.branches[asked.head]].files
+        names = [name for name in after if after[name] != before.get(name)]
+        return self._paged(request, [{"filename": name, "status": "modified"} for name in names])
+
+    def _merge(self, request: web.Request, repo: GitRepo, number: str, body: Any) -> web.Response:
+        self._fields(request, body, {"sha", "merge_method", "commit_title", "commit_message"})
+        asked = repo.requests[int(number)]
+        if body["sha"] != repo.branches[asked.head]:
+            return _json(
+                {"message": "Head branch was modified. Review and try the merge again."}, 409
+            )
+        if asked.state != "open":
+            return _json({"message": "Pull Request is not mergeable"}, 405)
+        repo.merge(int(number), f"{body['commit_title']}\n\n{body['commit_message']}")
+        return _json({"sha": repo.branches[asked.base], "merged": True, "message": "merged"})
 
     def _fields(self, request: web.Request, body: Any, wanted: set[str]) -> None:
         if not isinstance(body, dict) or set(body) != wanted:

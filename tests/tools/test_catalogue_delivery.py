@@ -125,6 +125,7 @@ def test_without_a_repository_the_services_own_is_meant() -> None:
             "not clear which controller",
             "kustomization",
         ),
+        (GITTY, "kustomize: checkout", "merge: true", "merge:", "needs no merge", "pull-request"),
         (GITTY, "argocd/check", "check", "application:", "not an object", "namespace/name"),
         (GITTY, "{environment}/kust", "{env}/kust", "file:", "'{env}'", "{environment}"),
         (

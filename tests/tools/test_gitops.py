@@ -68,7 +68,7 @@ class Bench:
         return files[FILE]
 
 
-def web(through: str = "commit", **change: str) -> Target:
+def web(through: str = "commit", **change: object) -> Target:
     gitops = GitOps.model_validate(
         {
             "repo": "acme/deploy",
@@ -312,6 +312,44 @@ async def test_a_rollback_of_what_was_merged_asks_to_revert_it(asking: Bench) ->
     await asking.apply(asking.back(V1))
     assert asking.repo.requests[2].title.startswith('Revert "Release web/prod')
     asking.repo.merge(2)
+    assert asking.text == TEXT
+
+
+async def test_our_own_pull_request_is_merged_where_the_catalogue_says_so(asking: Bench) -> None:
+    asking.target = web("pull-request", merge=True)
+    action = asking.release(V2)
+    await asking.apply(action)
+    assert asking.text == TEXT.replace(V1, V2)
+    (pull,) = asking.repo.requests.values()
+    assert pull.merged_at
+    assert bears(asking.repo.log("main")[0].message, asking.stamp(action))
+    await asking.apply(asking.back(V1))
+    assert asking.text == TEXT
+
+
+async def test_a_merge_that_github_does_not_allow_yet_is_tried_again(asking: Bench) -> None:
+    asking.target = web("pull-request", merge=True)
+    told = {"message": "Required status check is expected."}
+    asking.server.faults.append(Fault("PUT", "/merge$", status=405, body=told))
+    action = asking.release(V2)
+    with pytest.raises(Temporary, match="status check") as caught:
+        await asking.apply(action)
+    assert caught.value.retry_after == 30
+    assert await asking.writer.read_back(action, asking.stamp(action)) is None
+    await asking.apply(action)
+    assert asking.text == TEXT.replace(V1, V2)
+    assert len(asking.repo.requests) == 1
+
+
+async def test_what_somebody_pushed_to_our_branch_meanwhile_is_not_merged(asking: Bench) -> None:
+    asking.target = web("pull-request", merge=True)
+    told = {"message": "Required status check is expected."}
+    asking.server.faults.append(Fault("PUT", "/merge$", status=405, body=told))
+    with pytest.raises(Temporary):
+        await asking.apply(asking.release(V2))
+    asking.repo.commit("fermata/web-prod", {"README.md": "smuggled in"}, "Besides")
+    with pytest.raises(Permanent, match="somebody else"):
+        await asking.apply(asking.release(V2))
     assert asking.text == TEXT
 
 
