@@ -153,8 +153,7 @@ def _watch_step(
         also=tuple(others),
     )
     names = " and ".join([*(one.name for one, _, _ in also), service.name])
-    title = f"Watch the error budget of {names} for {length / 60:g} min"
-    return _Maker(target).step("full.burn", title, check, "full")
+    return _Maker(target).step("full.burn", f"Watch the error budget of {names}", check, "full")
 
 
 def _stage(

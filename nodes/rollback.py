@@ -40,6 +40,8 @@ class Rollback:
         target, companions = _fallen(state)
         if target is None and not companions:
             return _give_up(reason)
+        if target is not None and companions and not reason.startswith(target.key):
+            reason = f"{target.key}: {reason}"
         steps: list[Step] = []
         stay: list[str] = []
         if target is not None:

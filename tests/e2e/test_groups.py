@@ -79,6 +79,7 @@ async def test_a_breach_of_the_second_takes_the_first_back_as_well_newest_first(
         await town.admin.until_step(run, f"{place}.canary-10.check")
     over = await town.admin.until_over(run, 60)
     assert over["state"] == "rolled_back", over["reason"]
+    assert over["reason"].startswith("payments/prod: canary ")
     first, payments, search = rolled(over)
     assert first == ("search", "k8s_deploy", version)
     assert payments == ("payments", "k8s_rollback", "")
