@@ -67,6 +67,26 @@ async def test_the_line_is_served_in_order(house: House) -> None:
     assert await told(house, third) == ["lock_free"]
 
 
+async def test_a_lock_can_be_given_to_the_next_in_line_before_the_runs_end(house: House) -> None:
+    key = f"shop/{uuid4().hex[:6]}"
+    first, second, third = [await house.leased() for _ in range(3)]
+    await house.locks.acquire(first, key)
+    assert await house.locks.next_in_line(key) is None
+    seen = [await house.locks.acquire(one, key) for one in (second, second, third)]
+    assert [(one.joined, one.ahead) for one in seen if one] == [(True, 0), (False, 0), (True, 1)]
+    waiting = await house.locks.next_in_line(key)
+    assert waiting is not None
+    assert waiting.run_id == second.run_id
+    assert not await house.locks.give(second, key), "it is not its to give"
+    assert await house.locks.give(first, key)
+    assert not await house.locks.give(first, key), "once is enough"
+    assert (await told(house, second), await told(house, third)) == (["lock_free"], [])
+    assert await house.locks.acquire(second, key) is None
+    behind = await house.locks.acquire(first, key)
+    assert behind is not None
+    assert (behind.run_id, behind.joined, behind.ahead) == (second.run_id, True, 1)
+
+
 async def test_who_is_called_and_does_not_take_it_gives_its_turn_away(house: House) -> None:
     key = f"shop/{uuid4().hex[:6]}"
     first, second, third = [await house.leased() for _ in range(3)]
