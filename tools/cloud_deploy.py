@@ -231,28 +231,36 @@ async def _roll_back(action: K8sRollback, hand: Hand) -> Applied:
             last.name,
             changed=False,
         )
+    # Before anything is called off: nothing could be put in its place.
+    await _open_ladder(hand.client, target)
     if last.is_live:
         last = await _called_off(hand, target, last)
         if runs and not last.is_live and last.at is None:
             return _done(f"rollout {last.id} is called off before it began", last.name)
     try:
-        await hand.client.roll_back(
-            target,
-            own,
-            to_release=goal.name,
-            latest=last.name,
-            notes=words.notes(target, hand.stamp),
-            guard=hand.guard,
-        )
+        await _put_back(hand, target, own, goal, last.name)
     except (Exists, Untimely) as error:
         now = words.newest(await hand.client.rollouts(target))
-        if isinstance(error, Untimely) and now is not None and now.name == last.name:
-            raise
-        raise Temporary(f"{error}; another rollout came in between", 1.0) from None
+        if isinstance(error, Exists) or now is None or now.name != last.name:
+            raise Temporary(f"{error}; another rollout came in between", 1.0) from None
+        # It is the last one by all that can be seen. What was cancelled may not count as being on
+        # the target; the way back must not end at that.
+        await _put_back(hand, target, own, goal, "")
     rollout = await hand.until(target, own)
     said = await hand.approved(target, rollout)
     return _done(
         f"rollout {own} brings {target.key} back to {goal.image(target)}{said}", rollout.name
+    )
+
+
+async def _put_back(hand: Hand, target: Target, id: str, goal: Release, latest: str) -> None:
+    await hand.client.roll_back(
+        target,
+        id,
+        to_release=goal.name,
+        latest=latest,
+        notes=words.notes(target, hand.stamp),
+        guard=hand.guard,
     )
 
 
@@ -305,7 +313,7 @@ async def _open_ladder(client: CloudDeployClient, target: Target) -> Ladder:
     if ladder.suspended:
         raise Permanent(
             f"pipeline {ladder.pipeline} is suspended",
-            "lift the suspension in Cloud Deploy; a rollback goes on in spite of it",
+            "lift the suspension in Cloud Deploy: it takes no new rollouts, none back either",
         )
     return ladder
 

@@ -52,6 +52,8 @@ THREADS = 16
 MOST_LISTED = 200
 """Newest rollouts and releases that are looked at."""
 PAGE = 100
+NEWEST_FIRST = "CreateTime desc"
+"""As Google's own command line writes it; AIP-132 would have it in snake case."""
 REQUESTS_PER_SECOND = 15.0
 Answer = TypeVar("Answer")
 
@@ -121,7 +123,7 @@ class CloudDeployClient:
     async def releases(self, target: Target) -> list[Release]:
         """The newest releases of the target's pipeline, newest first."""
         request = deploy_v1.ListReleasesRequest(
-            parent=pipeline_name(target), page_size=PAGE, order_by="createTime desc"
+            parent=pipeline_name(target), page_size=PAGE, order_by=NEWEST_FIRST
         )
         listed = await self._read(
             f"listing releases of {last_part(request.parent)}",
@@ -139,7 +141,7 @@ class CloudDeployClient:
             parent=f"{pipeline_name(target)}/releases/-",
             page_size=PAGE,
             filter=f'targetId="{wanted}"',
-            order_by="createTime desc",
+            order_by=NEWEST_FIRST,
         )
         listed = await self._read(
             f"listing rollouts to {wanted}",
@@ -255,7 +257,7 @@ class CloudDeployClient:
     ) -> None:
         """Begin a rollout `id` of an earlier release, all of it at once.
 
-        Refused by Cloud Deploy unless `latest` still is the last rollout on the target.
+        Refused by Cloud Deploy unless `latest` still is the last rollout on the target ('': any).
         """
         wanted = settings_of(target).target(target.environment)
         request = deploy_v1.RollbackTargetRequest(

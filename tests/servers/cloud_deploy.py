@@ -46,6 +46,8 @@ class CloudDeployServer(LocalServer):
         self.releases: dict[str, Any] = {}
         self.rollouts: dict[str, Any] = {}
         self.approval: set[str] = set()
+        self.forgets_cancelled = False
+        """Whether a rollout that was cancelled no longer counts as the latest on its target."""
         self._asked: dict[str, str] = {}
         self._now = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -198,7 +200,7 @@ class CloudDeployServer(LocalServer):
         return self._listed(request, "rollouts", found)
 
     def _listed(self, request: web.Request, key: str, found: list[Any]) -> web.Response:
-        if request.query.get("orderBy") != "createTime desc":
+        if request.query.get("orderBy") != "CreateTime desc":
             self.wrong(f"orderBy {request.query.get('orderBy')!r}")
         size = int(request.query.get("pageSize", 50))
         start = int(request.query.get("pageToken") or 0)
@@ -238,6 +240,8 @@ class CloudDeployServer(LocalServer):
         release = self.releases.get(name.rpartition("/rollouts/")[0])
         if release is None:
             return _problem(404, f"Resource '{name}' was not found")
+        if self.pipelines[name.partition("/releases/")[0]].suspended:
+            return _untimely("the delivery pipeline is suspended")
         rollout.name = name
         rollout.create_time = self._tick()
         rollout.phases = self._phases(release, rollout.target_id, start)
@@ -300,11 +304,12 @@ class CloudDeployServer(LocalServer):
         full = f"{name}/releases/{asked.release_id}/rollouts/{asked.rollout_id}"
         if full in self.rollouts:
             return _problem(409, f"Resource '{full}' already exists")
+        counts = not self.forgets_cancelled
         there = [
             one
             for one in self.rollouts.values()
             if one.target_id == asked.target_id
-            and (one.state != State.CANCELLED or one.deploy_start_time)
+            and (one.state != State.CANCELLED or (one.deploy_start_time and counts))
         ]
         latest = max(there, key=lambda one: one.create_time).name
         if asked.rollout_to_roll_back and asked.rollout_to_roll_back != latest:

@@ -304,6 +304,19 @@ async def test_a_canary_is_called_off_and_stable_brought_back_in_full(bench: Ben
     assert bench.rollouts() == [(V1, "SUCCEEDED"), (V2, "CANCELLED"), (V1, "SUCCEEDED")]
 
 
+async def test_a_cancelled_rollout_that_no_longer_counts_does_not_stop_the_way_back(
+    bench: Bench,
+) -> None:
+    bench.server.forgets_cancelled = True
+    await bench.installed(V1)
+    await bench.canaried()
+    with pytest.raises(Temporary, match="has not ended"):
+        await bench.apply(bench.back(None))
+    bench.server.finish()
+    await bench.step(bench.back(None))
+    assert bench.rollouts()[-1] == (V1, "SUCCEEDED")
+
+
 async def test_a_full_rollout_goes_back_to_the_named_version_not_the_previous_one(
     bench: Bench,
 ) -> None:
@@ -411,13 +424,17 @@ async def test_a_canary_that_serves_is_not_retired(bench: Bench) -> None:
             await bench.apply(action)
 
 
-async def test_a_suspended_pipeline_is_refused_forward_and_goes_back(bench: Bench) -> None:
+async def test_a_suspended_pipeline_is_refused_before_anything_is_called_off(
+    bench: Bench,
+) -> None:
     await bench.installed(V1)
-    await bench.installed(V2)
+    await bench.canaried()
     bench.server.pipelines[PIPELINE].suspended = True
-    with pytest.raises(Permanent, match="suspended"):
-        await bench.apply(bench.canary(V3))
-    await bench.step(bench.back(V1))
+    for action in (bench.traffic(50), bench.stable(V2), bench.back(None)):
+        with pytest.raises(Permanent, match="suspended") as caught:
+            await bench.apply(action)
+        assert "lift the suspension" in caught.value.remedy
+    assert bench.rollouts()[-1] == (V2, "IN_PROGRESS")
 
 
 async def test_a_target_that_the_pipeline_does_not_have_is_named(bench: Bench) -> None:
