@@ -17,6 +17,7 @@ from uuid import UUID
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
 from domain.event import Commanded, CommandName, Event
+from domain.naming import named
 from domain.refusal import Refusal, RefusalKind
 from nodes.standing import Heads, Standing, WhoMay, teams_named
 from policy.facts import Commander
@@ -252,7 +253,7 @@ def _meant(known: RunFacts, signal: SignalRow) -> tuple[ApprovalRequest | None, 
     people look. A name has to be the beginning of the request's digest or of the run's id.
     """
     args = signal.payload.get("args") or ()
-    word = str(args[0]).lower() if args and _is_hex(str(args[0])) else None
+    word = named(str(args[0])) if args else None
     newest = sorted(known.approvals, key=lambda one: one.requested_at, reverse=True)
     pending = [one for one in newest if one.state is ApprovalState.PENDING]
     for request in (*pending, *newest):
@@ -265,10 +266,6 @@ def _meant(known: RunFacts, signal: SignalRow) -> tuple[ApprovalRequest | None, 
 
 def _nothing_asked(known: RunFacts) -> str:
     return f"Run {str(known.run.id)[:8]} asks nothing that could be answered."
-
-
-def _is_hex(word: str) -> bool:
-    return 6 <= len(word) <= 64 and all(c in "0123456789abcdef-" for c in word.lower())
 
 
 def _is_run(run_id: UUID, word: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from domain.event import Command, Commanded, CommandName, Event
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
+from domain.naming import named
 from domain.service import Catalogue, Environment, Service
 from web.problems import nearest, shown
 
@@ -177,13 +178,14 @@ def _vote(command: Command, body: Commanded) -> tuple[Intake, ...]:
 
 
 def _tell(command: Command, body: Commanded, *, by_run: bool = True) -> Intake:
-    run = command.args[0] if command.args and _RUN_PREFIX.fullmatch(command.args[0]) else None
+    name = named(command.args[0]) if command.args else None
+    run = name if name is not None and _RUN_PREFIX.fullmatch(name) else None
     if run is None and (body.repo is None or body.number is None):
-        name = command.name.value
-        return Ignore(reason=f"/{name} does not say which run is meant; write /{name} RUN …")
+        said = f"/{command.name.value}"
+        return Ignore(reason=f"{said} does not say which run is meant; write {said} RUN …")
     # a comment reaches runs of its own repository only, whatever run it names
     address = Address(
-        run=run.lower() if run and by_run else None,
+        run=run if by_run else None,
         repo=body.repo,
         number=None if run and by_run else body.number,
         include_final=command.name in _FINISHED_TOO,

@@ -99,7 +99,10 @@ class Laws:
             self.runs.setdefault(run, Course())
 
     def plan(self, row: Row) -> None:
-        """A plan belongs to a run that an event began."""
+        """A plan belongs to a run that an event began, or answers a comment that is on record."""
+        if row.data.get("goal") == "answer" and row.data["event"] in self._events:
+            # Begun once it is known what a comment came to: after the event was written down.
+            self.runs.setdefault(row.run or "", Course())
         course = self._course(row)
         if row.data["event"] not in self._events:
             raise row.broken(f"event {row.data['event']}, which began its run, has no row")

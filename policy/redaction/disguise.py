@@ -41,6 +41,7 @@ class Mark(IntEnum):
     ADDED = 10
     CONTINUED = 11
     COVERED = 12
+    DECIMAL = 13
 
 
 _TOKEN = r"[A-Za-z0-9_\-]"
@@ -54,9 +55,14 @@ _B32_TEXT = (
     r"[E-P][ABEFIJMNQRUVYZ45][A-Z2-7][C-HS-X][ACEGIKMOQSUWY246][A-Z2-7][BCDJKLRSTZ23][A-Z2-7]"
 )
 """Eight base32 characters that stand for five bytes of printable ASCII."""
+_SHOWN_ANSI = r"(?:\\e|\^\[)\[[0-9;]{0,16}[mK]"
+"""Colours as `cat -v` shows them and as shells spell them."""
+_ASCII = r"(?:3[2-9]|[4-9][0-9]|1[01][0-9]|12[0-6])"
+"""A printable character's number."""
 
 MARKERS: tuple[tuple[Mark, str], ...] = (
     (Mark.INVISIBLE, r"[\x1b\x9b][\[\]()#;?0-9A-Za-z]"),
+    (Mark.INVISIBLE, _SHOWN_ANSI),
     (Mark.INVISIBLE, _TOKEN + r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+" + _TOKEN),
     (Mark.INVISIBLE, r"[!-~]\r[!-~]"),
     (Mark.INVISIBLE, r"[!-~]\x00[!-~]\x00[!-~]"),
@@ -68,6 +74,7 @@ MARKERS: tuple[tuple[Mark, str], ...] = (
     (Mark.INVISIBLE, r"\xf0\x9d[\x90-\x9f]|\xe2[\x92\x93][\x80-\xbf]|\xf0\x9f[\x84-\x87]"),
     (Mark.ESCAPED, r"%[0-9a-fA-F]{2}"),
     (Mark.ESCAPED, r"\\(?:u\{?[0-9a-fA-F]{2}|U[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|/)"),
+    (Mark.ESCAPED, r"\\[nrt][A-Za-z0-9_\-.:/+=]{16}"),
     (Mark.ESCAPED, r"&(?:#[0-9xX]|[a-zA-Z]{2,8}[0-9]?;)"),
     (Mark.PRINTABLE, _TOKEN + r"=[2-7][A-F]" + _TOKEN),
     (Mark.PRINTABLE, r"=[2-7][0-9A-F]" + _TOKEN + r"{0,12}=[2-7][0-9A-F]"),
@@ -77,6 +84,7 @@ MARKERS: tuple[tuple[Mark, str], ...] = (
     (Mark.HEX, _PRINTABLE + r"{10}"),
     (Mark.HEX_PAIRS, r"(?:" + _PRINTABLE + r"[ :,\-]){8}"),
     (Mark.HEX_PAIRS, r"(?:0[xX]" + _PRINTABLE + r"[,;]?[ \t]{0,2}){6}"),
+    (Mark.DECIMAL, r"(?:" + _ASCII + r"(?:,[ \t]?|[ \t])){11}" + _ASCII),
     (Mark.BASE32, r"(?:" + _B32_TEXT + r"){2}"),
     (Mark.SPACED, r"(?:[!-~][ \t]){11}[!-~]"),
     (Mark.QUOTED, _TOKEN + r"[\"'`][ \t]{0,3}[\"'`]" + _TOKEN),
@@ -90,7 +98,7 @@ MARKERS: tuple[tuple[Mark, str], ...] = (
 _ANSI = (
     rb"(?:\x1b\[|\xc2\x9b|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
     rb"|\x1b[\]PX^_][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\)"
-    rb"|\x1b[ -/]{0,4}[0-~]"
+    rb"|\x1b[ -/]{0,4}[0-~]|" + _SHOWN_ANSI.encode()
 )
 _BACKSPACE = rb"[^\n\x08]\x08"
 _CONTROL = rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+|\r(?!\n)"
@@ -107,8 +115,10 @@ _ESCAPE = re.compile(
     rb"|&#0*([0-9]{1,6});?"
     rb"|&#[xX]0*([0-9A-Fa-f]{1,5});?"
     rb"|(&[A-Za-z]{2,8}[0-9]?;)"
+    rb"|\\+([nrt])"
 )
-_BASES = (None, 16, 16, 16, 16, 16, 8, None, 10, 16, None)
+_BASES = (None, 16, 16, 16, 16, 16, 8, None, 10, 16, None, None)
+_BLANK = {b"n": b" ", b"r": b" ", b"t": b" "}
 _QUOTED_PRINTABLE = re.compile(rb"=([2-7][0-9A-F])|=[ \t]*\r?\n")
 _AROUND = 64
 """Bytes on each side of a line break that may belong to the break."""
@@ -136,6 +146,8 @@ _RUN_PAIRS = re.compile(
 )
 _PAIR = re.compile(rb"(?:0[xX])?([0-9a-fA-F]{2})")
 _HEX_DIGIT = re.compile(_HEX.encode())
+_RUN_DECIMAL = re.compile(rb"[0-9]{1,3}(?:(?:,[ \t]?|,?\r?\n[ \t]*|[ \t])[0-9]{1,3}(?![0-9.]))+")
+_NUMBER = re.compile(rb"[0-9]{1,3}")
 _RUN32 = re.compile(rb"[A-Z2-7]+")
 
 
@@ -157,6 +169,8 @@ def unmasked(text: bytes, marks: dict[Mark, list[int]]) -> Iterator[View]:
                 yield from _hex(text, ends)
             case Mark.HEX_PAIRS:
                 yield from _hex_pairs(text, ends)
+            case Mark.DECIMAL:
+                yield from _decimal(text, ends)
             case Mark.BASE32:
                 yield from _base32(text, ends)
             case Mark.SPACED:
@@ -292,6 +306,8 @@ def _unescaped(match: re.Match[bytes]) -> bytes | None:
         return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
     if digits == b"/":
         return b"/"
+    if digits in _BLANK:
+        return _BLANK[digits]
     plain = html.unescape(digits.decode("ascii"))
     return None if plain.encode() == digits else plain.encode()
 
@@ -398,6 +414,14 @@ def _hex_pairs(text: bytes, ends: list[int]) -> Iterator[View]:
             pairs = list(_PAIR.finditer(text, *run.span()))
             data = bytes(int(pair[1], 16) for pair in pairs)
             yield tokens(data, [pair.span() for pair in pairs])
+
+
+def _decimal(text: bytes, ends: list[int]) -> Iterator[View]:
+    """Lists of numbers, as Go, Python and JavaScript print bytes."""
+    for run in _RUN_DECIMAL.finditer(text):
+        if any(run.start() < end <= run.end() for end in ends):
+            numbers = [one for one in _NUMBER.finditer(text, *run.span()) if int(one[0]) < 256]
+            yield tokens(bytes(int(one[0]) for one in numbers), [one.span() for one in numbers])
 
 
 def _base32(text: bytes, ends: list[int]) -> Iterator[View]:

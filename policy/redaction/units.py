@@ -31,13 +31,18 @@ _ASSIGNS = re.compile(
 )
 _NAMED = re.compile(rb"(?i)(?:pass|pwd|secret|token|key|credential)[\w.\-]{0,40}=[^\s=]{0,80}$")
 _QUOTE_BEGINS = re.compile(
-    rb"[ \t]{0,60}(?:[+.&]|<>|\|\|)?[ \t]{0,9}[\"'`][" + _TOKEN + rb"]+[\"'`]"
+    rb"[ \t]{0,60}(?:[+.&]|<>|\|\|)?[ \t]{0,9}[\"'`][" + _TOKEN + rb"]+(?:\\[nrt])*[\"'`]"
 )
 _WORD_BEGINS = re.compile(rb"[ \t>|\"'`#*]{0,60}[" + _TOKEN + rb"]")
 _HEADER = re.compile(rb"[ \t]*(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): ")
 _LONG_BARE = re.compile(rb"[ \t]*[A-Za-z0-9+/]{40,}={0,2}[ \t]*\r?")
 _JSON_VALUE = re.compile(rb"[ \t]*\"(?:value|type|sensitive)\"\s{0,4}:")
 _NETRC = re.compile(rb"[ \t]*(?:machine|login|password|account|default)\b")
+_NAME = re.compile(
+    rb"(?i)[ \t]*(?:-[ \t]+)?[\"']?(?:name|key)[\"']?[ \t]*:[ \t]*[\"']?[\w.\-]{0,80}"
+    rb"(?:pass|pwd|secret|token|key|credential)[\w.\-]{0,20}[\"']?,?[ \t]*\r?"
+)
+_VALUE = re.compile(rb"(?i)[ \t]*[\"']?value[\"']?[ \t]*:")
 _PEM_END = re.compile(rb"[ \t>|\"'`]*-----END")
 
 
@@ -59,6 +64,8 @@ class _Line:
     """It ends in what may be the beginning of a secret."""
     json_value: bool = False
     netrc: bool = False
+    names: bool = False
+    """It gives a name, and the next line may give the value (`- name: DB_PASSWORD`)."""
 
 
 class Joins:
@@ -92,7 +99,8 @@ class Joins:
             or (said.blank and _LONG_BARE.fullmatch(head) is not None)
             or (said.long_word and next_bare)
             or (said.assigns and head[:1] in (b" ", b"\t"))
-            or (said.quoted and _QUOTE_BEGINS.match(head) is not None)
+            or (said.quoted and (_QUOTE_BEGINS.match(head) or _PEM_END.match(head)) is not None)
+            or (said.names and _VALUE.match(head) is not None)
             or (said.json_value and _JSON_VALUE.match(head) is not None)
             or (said.netrc and _NETRC.match(head) is not None)
             or (said.begun and _WORD_BEGINS.match(head) is not None)
@@ -136,6 +144,7 @@ class Joins:
             quoted=core.rstrip(b" \t\\,^+.&|<>")[-1:] in (b'"', b"'", b"`"),
             begun=bool(word) and self._begun.search(word) is not None,
             json_value=first == b'"' and _JSON_VALUE.match(line) is not None,
+            names=first in b"-nNkK\"'" and _NAME.fullmatch(line) is not None,
             netrc=first in b"mlpad" and _NETRC.match(line) is not None,
         )
 

@@ -163,6 +163,8 @@ async def test_nobody_bends_an_approval(place: Place) -> None:
     # a digest that is made up, and one that is cut short
     await place.said(number, f"/approve {'deadbeef' * 8}", "olga")
     await place.refused(question, "The vote is for deadbeef")
+    await place.said(number, f"/approve `sha256:{'cafebabe' * 8}` as agreed", "olga")
+    await place.refused(question, "The vote is for cafebabe")
     forged = await place.town.who("grace").vote({**question, "digest": "f" * 64})
     assert forged.status_code == 409, forged.text
     await place.refused(question, "The vote is for ffff")

@@ -167,6 +167,22 @@ def allowed(**fields: Any) -> Change:
     return change
 
 
+def test_a_comment_is_answered_by_runs_that_its_event_did_not_begin() -> None:
+    later = "00000000-0000-4000-8000-00000000abcd"
+
+    def answered(goal: str) -> Change:
+        def change(rows: list[Entry]) -> None:
+            plan = rows[find(rows, "plan")]
+            rows.append(Entry("plan", later, {**plan.data, "goal": goal}))
+
+        return change
+
+    assert prove(bent(answered("answer"))).holds
+    broken = prove(bent(answered("release"))).broken
+    assert broken is not None
+    assert "no event on record" in broken.what
+
+
 LAWS: list[tuple[str, str, Change, str]] = [
     ("decided later", "effect.claimed", lambda rows: rows.append(rows.pop(9)), "not on record"),
     ("no decision", "effect.claimed", put("effect.claimed", decision=FIRST), "does not allow"),

@@ -68,6 +68,7 @@ def test_private_keys_go_whole_in_all_their_forms() -> None:
         base64.b64encode(key.encode()).decode(),
         base64.encodebytes(key.encode()).decode(),
         key.encode().hex(),
+        "".join(f'  "{line}\\n"\n' for line in key.splitlines()),
         f"client-key-data: {base64.b64encode(key.encode()).decode()}",
         key[: len(key) // 2],
         key.replace("RSA ", "").replace("PRIVATE", "RSA PRIVATE"),

@@ -31,6 +31,10 @@ from tests.policy.redaction.making import redactor
         ("Authorization: token abcdef0123456789", "abcdef01"),
         ("tool --password=s3cr3tpw --verbose", "s3cr3tpw"),
         ("sshpass -p s3cr3tpw ssh host", "s3cr3tpw"),
+        ("docker login -u ada -p S3cr3tpw r.example.com", "S3cr3tpw"),
+        ("- name: DB_PASSWORD\n  value: blue-Horse-77\n", "blue-Horse-77"),
+        ('{"name":"DB_PASSWORD","value":"blue-Horse-77"}', "blue-Horse-77"),
+        ("<password>blue-Horse-77</password>", "blue-Horse-77"),
     ],
 )
 def test_a_password_is_known_by_its_place(text: str, secret: str) -> None:
@@ -38,3 +42,17 @@ def test_a_password_is_known_by_its_place(text: str, secret: str) -> None:
     assert secret not in out
     assert "[redacted:" in out
     assert redactor().redact(out) == out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Send `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`.",
+        "- name: API_TOKEN\n  valueFrom:\n    secretKeyRef: {name: api, key: token}\n",
+        "docker login -u $USER -p $TOKEN",
+        "<secretName>db-creds</secretName><token>${TOKEN}</token>",
+        '{"name":"token","value":"count"}',
+    ],
+)
+def test_a_place_that_only_speaks_of_a_secret_is_left(text: str) -> None:
+    assert redactor().redact(text) == text
