@@ -175,12 +175,17 @@ class Ballots:
         if not standing.has_any(roles):
             reason = f"{standing.login} may not override: it takes {' or '.join(roles)}."
             await self._refuse(signal, "role", reason)
+        told = str(signal.payload.get("reason") or "").strip()
+        if not told:
+            reason = "An override needs a reason. Say why: /override REASON…"
+            await self._refuse(signal, "not_understood", reason)
+            return True
         now = self.clock.now()
         await self.overrides.add(
             known.run.id,
             standing.login,
             standing.roles,
-            str(signal.payload.get("reason") or ""),
+            told,
             now,
             now + timedelta(seconds=self.override_seconds()),
         )

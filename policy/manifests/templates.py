@@ -21,6 +21,7 @@ _SOURCE_KEYS: Final = frozenset(
     {
         "validations",
         "variables",
+        "matchCondition",
         "matchConditions",
         "failurePolicy",
         "generateVAP",
@@ -157,8 +158,10 @@ def _variables(obj: Object, path: Path, source: dict[str, Any]) -> Iterator[tupl
 def _conditions(
     obj: Object, path: Path, source: dict[str, Any]
 ) -> Iterator[tuple[str, Expression]]:
-    for here, one in _entries(obj, path, source, "matchConditions"):
-        yield str(one.get("name") or ""), _expression(obj, here, one, "expression")
+    # Gatekeeper's schema spells it in the singular, its documentation in the plural
+    for key in ("matchCondition", "matchConditions"):
+        for here, one in _entries(obj, path, source, key):
+            yield str(one.get("name") or ""), _expression(obj, here, one, "expression")
 
 
 def _validations(obj: Object, path: Path, source: dict[str, Any]) -> Iterator[Validation]:

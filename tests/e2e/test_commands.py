@@ -214,8 +214,12 @@ async def test_override_as_a_comment_counts_with_the_right_role_only(weekend: To
         text = f"/override {by} says that search is down"
         told = comment(repo, number, text, by=by, association=association)
         assert (await weekend.admin.github("issue_comment", told)).json()["run_id"] == run
+    bare = comment(repo, number, "/override", by="olga", association="OWNER")
+    assert (await weekend.admin.github("issue_comment", bare)).status_code == 202
     question = await weekend.admin.question(run, 90)
     assert question["environment"] == "prod"
+    listed = await weekend.admin.get("/api/refusals")
+    assert any("An override needs a reason" in one["reason"] for one in listed["refusals"])
     seen = await weekend.admin.run(run)
     (reason,) = overrides_accepted(seen)
     assert "olga says that search is down" in reason

@@ -209,6 +209,7 @@ def test_an_expression_that_gives_no_answer_denies(expression: str) -> None:
 def test_a_condition_that_fails_denies_and_one_that_is_false_excuses() -> None:
     source = never()
     assert said({**source, "matchConditions": [{"name": "c", "expression": "false"}]}) == []
+    assert said({**source, "matchCondition": [{"name": "c", "expression": "false"}]}) == []
     assert "denies" in said({**source, "matchConditions": [{"name": "c", "expression": "1"}]})[0]
 
 
