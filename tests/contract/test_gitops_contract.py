@@ -158,6 +158,18 @@ async def test_an_image_that_was_set_by_hand_has_not_arrived(bench: GitBench) ->
     assert f"Git names {V1}" in reading.reason
 
 
+async def test_a_controller_that_is_in_sync_with_an_older_commit_has_not_applied_ours(
+    bench: GitBench,
+) -> None:
+    await bench.release(V2)
+    containers = [{"name": "app", "image": V2}]
+    change = {"spec": {"template": {"spec": {"containers": containers}}}}
+    await bench.site.merge("deployments", bench.target.namespace, "web", change)
+    reading = await bench.reading(V2)
+    assert reading.kind == "settling"
+    assert f"has applied {V1}" in reading.reason
+
+
 async def test_a_sync_that_fails_on_our_revision_is_a_stall_with_the_controllers_words(
     bench: GitBench,
 ) -> None:
