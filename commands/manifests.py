@@ -114,7 +114,10 @@ def _given(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         else:
             for other in NOT_OBJECTS:
                 for one in sorted(Path(name).rglob(other)):
-                    err.print(f"[dim]{escape(str(one))} is passed over: build it first[/dim]")
+                    err.print(
+                        f"[dim]{escape(str(one))} is passed over: build it first[/dim]",
+                        soft_wrap=True,
+                    )
             yield from manifest_texts([Path(name)])
 
 
@@ -126,9 +129,9 @@ def _unreadable(problems: Iterable[SourceProblem]) -> typer.Exit:
 
 def _notes(found: ConstraintSet) -> None:
     for kind in found.unused:
-        err.print(f"[dim]no constraint uses the template of {escape(kind)}[/dim]")
+        err.print(f"[dim]no constraint uses the template of {escape(kind)}[/dim]", soft_wrap=True)
     for title in found.passed_over:
-        err.print(f"[dim]{escape(title)} is neither template nor constraint[/dim]")
+        err.print(f"[dim]{escape(title)} is neither template nor constraint[/dim]", soft_wrap=True)
 
 
 def _show(
