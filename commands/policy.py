@@ -26,9 +26,11 @@ def policy_check(
     files: Annotated[list[Path], typer.Argument(help="Policy files; - for stdin.")],
     as_json: AsJson = False,
 ) -> None:
-    """Load policy files, the calendars they name and their samples; name file, line, column and a
-    hint for each problem. Exit code 1 when any of them is not good."""
+    """Load policy files, the calendars and constraints they name and their samples; name file,
+    line, column and a hint for each problem. Exit code 1 when any of them is not good."""
+    from nodes.examining import Examiner
     from policy.families.security import ended_exceptions
+    from tools.manifest_files import manifest_texts
     from web.policy_file import parse_policy, read_policy
 
     told: list[dict[str, Any]] = []
@@ -37,6 +39,8 @@ def policy_check(
         try:
             piped = str(file) == "-"
             rules = parse_policy(sys.stdin.buffer.read(), "-") if piped else read_policy(file)
+            folder = Path() if piped else file.parent
+            Examiner.of(manifest_texts(folder / one for one in rules.manifests.constraints))
         except SourceError as error:
             entry["problems"] = [one.as_dict() for one in error.problems]
             lines = [str(one) for one in error.problems]

@@ -29,6 +29,10 @@ def expression(pattern: str) -> Any:
     return re2.compile(pattern.encode(), options)
 
 
+HEAD = 48
+"""Bytes of a long match that are looked at by themselves."""
+
+
 def entropy(secret: bytes) -> float:
     """Shannon entropy in bits a character, as gitleaks counts it."""
     size = len(secret)
@@ -106,7 +110,9 @@ class Rule:
     ) -> bool:
         """Whether a match stands up to the rule's entropy and allowlists."""
         found = text[secret[0] : secret[1]]
-        if self.entropy and entropy(found) <= self.entropy:
+        # what is glued to a secret must not dilute it: its beginning counts by itself as well
+        varied = max(entropy(found), entropy(found[:HEAD])) if self.by_shape else entropy(found)
+        if self.entropy and varied <= self.entropy:
             return False
 
         def line() -> bytes:

@@ -206,3 +206,13 @@ def test_bad_input_says_what_to_do(
     path = tmp_path / "event.json"
     path.write_text(text)
     assert said in run("policy", "explain", str(path), *arguments, code=2).output
+
+
+def test_check_reads_the_constraints_that_the_policy_names(tmp_path: Path) -> None:
+    """What keeps a server from starting must not be called good."""
+    file = tmp_path / "policy.yaml"
+    text = SHIPPED.read_text().replace("  constraints: []", "  constraints: [nowhere]")
+    file.write_text(text)
+    done = CliRunner().invoke(app, ["policy", "check", str(file)])
+    assert done.exit_code == 1
+    assert "nowhere" in done.stdout

@@ -56,3 +56,8 @@ def test_a_password_is_known_by_its_place(text: str, secret: str) -> None:
 )
 def test_a_place_that_only_speaks_of_a_secret_is_left(text: str) -> None:
     assert redactor().redact(text) == text
+
+
+def test_what_is_glued_to_a_secret_does_not_hide_it() -> None:
+    token = "ghp_" + "k3J9xQ2mZ7vB1nR8tY4wL6pD0sF5hG3cA9eU"
+    assert token not in redactor().redact("x" * 50 + token + "y" * 100)
