@@ -160,7 +160,7 @@ def test_each_finding_stands_at_its_value_with_a_hint(
 
 
 def test_all_findings_come_at_once_in_the_order_of_the_file() -> None:
-    text = CATALOGUE.replace("    repo:", "    repoo:").replace("weight: 10", "weight: 0")
+    text = CATALOGUE.replace("    repo:", "    repoo:").replace("weight: 10", "weight: 101")
     lines = [line for line, *_ in found(text)]
     assert lines == sorted(lines)
     assert len(lines) == 2  # the misspelt key once, not as missing too, and the weight
