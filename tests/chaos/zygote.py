@@ -25,8 +25,10 @@ from uuid import UUID
 import server
 from graph.run import Engine, Passed
 from nodes.passage import Probe
+from policy.redaction.engine import compiled
 from settings import Settings
 from web.logs import set_up_logging
+from web.redacting import read_rules
 
 VERSION: ContextVar[str] = ContextVar("VERSION", default="")
 """What the run releases that the code is working on: a probe point alone does not say which run."""
@@ -194,6 +196,8 @@ def fork(order: Order) -> int:
 
 def main() -> None:
     """Serve orders until stdin ends."""
+    # About a second of work that every worker would do again.
+    compiled(read_rules(None), None)
     server.settle_memory()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
