@@ -8,15 +8,17 @@ import hmac
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from policy.redaction.disguise import MARKERS, Mark, joined, unescaped, unmasked
+from policy.redaction.documents import RULE_ID, SIGNS, Documents, Named
 from policy.redaction.known import Known, literals, tellable
 from policy.redaction.prefilter import Hit, Prefilter, prefilter
 from policy.redaction.rule import Rule, RuleSet, entropy
 from policy.redaction.units import MOST, OVERLAP, Joins
 from policy.redaction.views import View
+from policy.redaction.walk import decoded
 
 DEEPEST = 5
 """Disguises that are taken off, one from under another."""
@@ -48,6 +50,8 @@ class Compiled:
 
     prefilter: Prefilter
     joins: Joins
+    signs: Prefilter
+    """Of documents that say themselves what is secret in them."""
     torn: int
     """How many of the expressions are signs of torn secrets."""
 
@@ -62,7 +66,7 @@ def compiled(rules: RuleSet, engine: str | None) -> Compiled:
         *(pattern for _, pattern in MARKERS),
         *torn,
     ]
-    return Compiled(prefilter(patterns, engine), Joins(begin), len(torn))
+    return Compiled(prefilter(patterns, engine), Joins(begin), prefilter(SIGNS, engine), len(torn))
 
 
 class Redactor:
@@ -110,15 +114,33 @@ class Redactor:
         if len(text) < 4:
             return text
         raw = text.encode("utf-8", "surrogatepass")
-        found = self.find(raw)
-        if not found:
-            return text
-        return self.covered(raw, found).decode("utf-8", "surrogatepass")
+        clean = self.redact_bytes(raw)
+        return text if clean is raw else clean.decode("utf-8", "surrogatepass")
 
     def redact_bytes(self, data: bytes) -> bytes:
         """The same for bytes of whatever kind."""
-        found = self.find(data)
+        if self._compiled.signs.hits(data):
+            stage = self.documents()
+            clean = stage.feed(data) + stage.close()
+            data = clean if stage.edits else data
+        found = self.find_in_lines(data)
         return self.covered(data, found) if found else data
+
+    def documents(self) -> Documents:
+        """What stands before the rules: documents that say themselves what is secret in them."""
+        return Documents(self._named, self._compiled.signs)
+
+    def _named(self, value: bytes) -> Named:
+        """By the rule that knows all of it by its shape, or else by the document."""
+        found = self.find_in_unit(value)
+        if len(found) == 1 and (found[0].start, found[0].end) == (0, len(value)):
+            rule, secret = found[0].rule, found[0].secret
+        else:
+            rule, secret = RULE_ID, decoded(value) or value
+        return Named(rule, secret, self._cover(rule, secret))
+
+    def _cover(self, rule: str, secret: bytes) -> bytes:
+        return f"[redacted:{rule}:{self.fingerprint(secret)}]".encode()
 
     def covered(self, data: bytes, found: Sequence[Found]) -> bytes:
         """The bytes with what was found in them replaced."""
@@ -126,13 +148,27 @@ class Redactor:
         at = 0
         for one in found:
             parts.append(data[at : one.start])
-            parts.append(f"[redacted:{one.rule}:{self.fingerprint(one.secret)}]".encode())
+            parts.append(self._cover(one.rule, one.secret))
             at = one.end
         parts.append(data[at:])
         return b"".join(parts)
 
     def find(self, data: bytes, path: str | None = None) -> list[Found]:
         """Every secret, in order, none over another."""
+        if not self._compiled.signs.hits(data):
+            return self.find_in_lines(data, path)
+        stage = self.documents()
+        clean = stage.feed(data) + stage.close()
+        if not stage.edits:
+            return self.find_in_lines(data, path)
+        found = [Found(e.start, e.end, e.named.rule, e.named.secret, 0) for e in stage.edits]
+        back = stage.way_back()
+        for one in self.find_in_lines(clean, path):
+            found.append(replace(one, start=back(one.start), end=back(one.end)))
+        return sorted(found, key=lambda one: one.start)
+
+    def find_in_lines(self, data: bytes, path: str | None = None) -> list[Found]:
+        """The same by the rules alone, which see a line or some that belong together."""
         hits = self._hits(data)
         if not hits and len(data) <= MOST + OVERLAP:
             return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from policy.redaction.documents import Documents
 from policy.redaction.engine import Found, Redactor
 from policy.redaction.units import HEAD, MOST, OVERLAP
 
@@ -15,7 +16,8 @@ _ENOUGH = MOST + OVERLAP + HEAD + 2
 class Stream:
     """Redacts a stream. Whatever the pieces, the output is that of the whole.
 
-    What is held back is the unit that is not over yet, about 80 kB at most.
+    What is held back is the unit that is not over yet, about 80 kB at most, and the part of a
+    document that is not decided yet, 128 kB at most and a line.
     """
 
     redactor: Redactor
@@ -25,16 +27,20 @@ class Stream:
     """Bytes that came in."""
     given: int = 0
     """Bytes that went out."""
+    _documents: Documents = field(init=False)
     _held: bytes = b""
     _from: int = 0
     """Before this offset no line break ends a unit."""
 
+    def __post_init__(self) -> None:
+        self._documents = self.redactor.documents()
+
     def feed(self, data: bytes) -> bytes:
         """Take a piece; what is ready to go out, which may be nothing."""
         self.taken += len(data)
-        self._held += data
+        self._take(self._documents.feed(data))
         ready = self._ready()
-        out = [self._out(self.redactor.find(ready), ready)] if ready else []
+        out = [self._out(self.redactor.find_in_lines(ready), ready)] if ready else []
         while len(self._held) >= _ENOUGH:
             # One unit, longer than is ever looked at in one go.
             found, cut = self.redactor.long_part(self._held[: MOST + OVERLAP])
@@ -44,8 +50,15 @@ class Stream:
 
     def close(self) -> bytes:
         """The end of the stream: all that was held back."""
+        self._take(self._documents.close())
         rest, self._held = self._held, b""
-        return self._out(self.redactor.find(rest), rest)
+        return self._out(self.redactor.find_in_lines(rest), rest)
+
+    def _take(self, data: bytes) -> None:
+        self._held += data
+        for edit in self._documents.edits:
+            self.found[(edit.named.rule, self.redactor.fingerprint(edit.named.secret))] += 1
+        self._documents.edits.clear()
 
     def _out(self, found: list[Found], data: bytes) -> bytes:
         for one in found:
