@@ -197,6 +197,12 @@ class Documents:
             self._at, self._middle = end or len(self._held), not end
             return True
         line = self._held[self._at : self._at + size]
+        if self._block_at is None and _JSON_SIGN.search(line) and _SECRET_SIGN.search(line):
+            inside = line.find(b'{"')
+            if inside >= 0:
+                self._at += inside
+                self._walk, self._walk_from = Walk(), self._base + self._at
+                return True
         start = self._base + self._at
         self._at += size
         self._line(line, start)

@@ -142,6 +142,7 @@ TEXTS = {
         "  labels:\n",
         f"  annotations:\n    last: |\n      {json.dumps(secret(**VALUES))}\n  labels:\n",
     ),
+    "after other words": f"12:00 INFO got {json.dumps(secret(**VALUES))} and is glad\n",
     "quoted and folded": "kind: Secret # it is\nstringData: # in clear\n"
     "  first: 'swordfish' # one\n  second: |\n"
     '    blue-Horse-77\n    4711 is the number\n  third: "Zw\\\\eb\u00e4ck"\ntype: Opaque\n',
