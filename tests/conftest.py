@@ -25,6 +25,16 @@ HOW_TO_GET = {
     "npm": "install Node.js with npm",
 }
 _SKIPPED: dict[str, list[str]] = defaultdict(list)
+_SYSTEM = ("tests/chaos/", "tests/cluster/", "tests/contract/", "tests/e2e/")
+"""Whole programs, real servers, real time: on a busy machine one may miss a moment it needed."""
+_SECOND_TRIES: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole systems get a second try; the end of the run names each that took it."""
+    for item in items:
+        if item.nodeid.startswith(_SYSTEM):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +62,19 @@ def program(lacks: Callable[[str, str], None]) -> Callable[[str], str]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    outcome: str = report.outcome  # the plugin for second tries adds one of its own
+    if outcome == "rerun":
+        _SECOND_TRIES.append(report.nodeid)
     if report.skipped and isinstance(report.longrepr, tuple):
         _SKIPPED[report.longrepr[2].removeprefix("Skipped: ")].append(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name everything that did not run, and how to make it run."""
+    if _SECOND_TRIES:
+        terminalreporter.section("passed or failed only at the second try")
+        for test in _SECOND_TRIES:
+            terminalreporter.write_line(test)
     if not _SKIPPED:
         terminalreporter.write_line("Nothing was missing on this machine: every test ran.")
         return

@@ -83,7 +83,7 @@ def services_yaml(names: Iterable[str], summed: str) -> str:
                     "name": "prod",
                     "namespace": "prod",
                     "bake": "20s",
-                    "request_rate": 800,
+                    "request_rate": 8000,
                     "canary": [{"weight": 10, "bake": "20s"}],
                 }
             ],

@@ -163,7 +163,7 @@ def _law_two(detail: RunDetail) -> list[str]:
         wrong.append("decisions are not numbered through")
     spent = [one for one in detail.approvals if one.state == "spent"]
     if len(spent) != 1 or len(detail.approvals) != 1 or len(spent[0].votes) != 1:
-        wrong.append(f"approvals: {[one.state for one in detail.approvals]}")
+        wrong.append(f"approvals: {[(one.state.value, one.question) for one in detail.approvals]}")
     return wrong
 
 
