@@ -60,6 +60,8 @@ USUAL_WINDOWS = 8
 """Fewest windows that show what is usual."""
 PRIOR_WINDOWS = 6.0
 """Windows' worth of belief, before any is seen, that errors do not come in clumps."""
+LEAST_SPREAD = 0.05
+"""Least chance that an error falls on the other side: keeps a lone one from weighing too much."""
 DISPERSION_DOUBT = 0.35
 """Standard errors by which the measured dispersion is taken to be smaller: chance alone makes it
 exceed 1, which would cost half a minute of every detection."""
@@ -165,21 +167,52 @@ def shared(counted: Counted, allowed: Array, compared: Truth) -> Truth:
 
 
 def split_dispersion(counted: Counted) -> Array:
-    """How much more than binomially the canary's share of the errors varies between windows.
+    """How much more than binomially the split of the errors between the versions varies.
 
-    Pearson's chi-square over its degrees of freedom, around the canary's own mean share: a canary
-    that is steadily worse does not raise it, nor does what moves both versions.
+    In each window the canary's part of the errors is p = r n / (r n + s) by the ratio r of the
+    rates, which is fitted to the windows so far (Mantel and Haenszel 1959: what moves both versions
+    drops out). A canary that is steadily worse does not raise the dispersion, nor does a share of
+    the traffic that wavers. Squared residuals are those of a recursive fit (Brown, Durbin and Evans
+    1975): each window's is divided by the part of its own that the fit has not taken in.
     """
-    both = counted.bad + counted.base_bad
-    requests = counted.total + counted.base_total
-    counts = (both > 0) & (counted.total > 0) & (counted.base_total > 0)
-    part = np.divide(counted.total, requests, out=np.zeros_like(both), where=requests > 0)
-    return _pearson(counted.bad, part * both, both, counts)
+    bad, total, base_bad, base_total = (
+        counted.bad,
+        counted.total,
+        counted.base_bad,
+        counted.base_total,
+    )
+    both, requests = bad + base_bad, total + base_total
+    counts = (both > 0) & (total > 0) & (base_total > 0)
+    requests = np.where(counts, requests, 1.0)
+    mine = np.cumsum(np.where(counts, bad * base_total / requests, 0.0), -1)
+    base = np.cumsum(np.where(counts, base_bad * total / requests, 0.0), -1)
+    # Half an error of the canary's on either side: with none at all there is no ratio to fit.
+    half = 0.5 * np.where(counts, total, 1.0) / requests
+    ratio = (mine + half) / (base + half)
+    part = ratio * total / np.where(counts, ratio * total + base_total, 1.0)
+    variance = np.where(counts, both * part * np.maximum(1 - part, LEAST_SPREAD), 0.0)
+    told = np.where(counts, both * total * base_total / requests**2, 0.0)
+    known = np.cumsum(told, -1)
+    fresh = np.divide(known - told, known, out=np.zeros_like(known), where=known > 0)
+    scale = variance * fresh
+    square = (bad - part * both) ** 2
+    chi = np.cumsum(np.divide(square, scale, out=np.zeros_like(bad), where=scale > 0), -1)
+    return _dispersion(chi, np.cumsum(counts, -1))
 
 
 def own_dispersion(counted: Counted) -> Array:
-    """How much more than binomially the version's errors vary between windows."""
-    return _pearson(counted.bad, counted.total, counted.total, counted.total > 0)
+    """How much more than binomially the version's errors vary between windows.
+
+    Sum of (x - r n)^2 / (r n (1 - r)) over the windows so far, r fitted: Pearson's chi-square,
+    multiplied out so that it needs running sums only.
+    """
+    bad, total = counted.bad, counted.total
+    square = np.divide(bad * bad, total, out=np.zeros_like(bad), where=total > 0)
+    squares, sum_bad, sum_total = (np.cumsum(one, -1) for one in (square, bad, total))
+    seen = sum_bad > 0
+    rate = np.divide(sum_bad, sum_total, out=np.ones_like(bad), where=seen)
+    chi = np.where(seen, squares / rate - sum_bad, 0.0) / np.maximum(1 - rate, LEAST_SPREAD)
+    return _dispersion(chi, np.cumsum(total > 0, -1))
 
 
 def calm(counted: Counted) -> Truth:
@@ -206,20 +239,8 @@ def calm(counted: Counted) -> Truth:
     return found
 
 
-def _pearson(bad: Array, exposure: Array, trials: Array, counts: Truth) -> Array:
-    """Sum of (x - r e)^2 / (r e (1 - p)) over the windows so far, r and p fitted, as a dispersion.
-
-    Multiplied out it needs running sums only. Shrunk towards 1, and never below it.
-    """
-    square = np.divide(bad * bad, exposure, out=np.zeros_like(bad), where=counts & (exposure > 0))
-    squares, sum_bad, sum_exposure, sum_trials, windows = (
-        np.cumsum(np.where(counts, one, 0.0), -1)
-        for one in (square, bad, exposure, trials, np.ones_like(bad))
-    )
-    seen = (sum_bad > 0) & (sum_exposure > 0)
-    fitted = np.divide(sum_bad, sum_exposure, out=np.ones_like(bad), where=seen)
-    share = np.divide(sum_bad, sum_trials, out=np.zeros_like(bad), where=sum_trials > 0)
-    chi = np.where(seen, squares / fitted - sum_bad, 0.0) / np.maximum(1 - share, 0.05)
+def _dispersion(chi: Array, windows: NDArray[np.int_]) -> Array:
+    """Chi-square over its degrees of freedom, shrunk towards 1 and never below it."""
     freedom = PRIOR_WINDOWS + np.maximum(windows - 1, 0.0)
     raw = (PRIOR_WINDOWS + chi) / freedom
     found: Array = np.maximum(1.0, raw * (1 - DISPERSION_DOUBT * np.sqrt(2 / freedom)))
