@@ -191,6 +191,11 @@ class Rules:
     manifests: ManifestRules
     team_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Roles of the members of each team on the forge, by `organisation/team` in small letters."""
+    roles: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Every role that the policy names: asked for with each request."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roles", frozenset(self._roles()))
 
     @property
     def teams(self) -> tuple[str, ...]:
@@ -213,11 +218,6 @@ class Rules:
     def override_reason_letters(self) -> int:
         """Letters an override's reason needs at least."""
         return self.overrides.min_reason
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Every role that the policy names."""
-        return frozenset(self._roles())
 
     def _roles(self) -> Iterator[str]:
         yield from self.overrides.roles

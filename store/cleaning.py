@@ -21,8 +21,8 @@ class Cleaner(Protocol):
         """A text without secrets; the very same one when it has none."""
         ...
 
-    def value(self, value: Any) -> Any:
-        """The same for anything that can be JSON."""
+    def json(self, raw: bytes) -> bytes:
+        """The same for JSON in UTF-8."""
         ...
 
 
@@ -35,8 +35,8 @@ def clean_dumpers(clean: Cleaner) -> Iterator[tuple[type, type[Dumper]]]:
 
     class CleanJson(JsonbDumper):
         def dump(self, obj: Any) -> Buffer | None:
-            value = clean.value(obj.obj)
-            return super().dump(obj if value is obj.obj else Jsonb(value, dumps=obj.dumps))
+            raw = super().dump(obj)
+            return None if raw is None else clean.json(bytes(raw))
 
     yield str, CleanText
     yield Jsonb, CleanJson

@@ -207,7 +207,7 @@ def jsonb(value: Any) -> Jsonb:
 def dumps(value: Any) -> bytes:
     """JSON as PostgreSQL takes it."""
     text = orjson.dumps(value, default=_plain)
-    return text if b"\\u0000" not in text else orjson.dumps(_without_nul(value), default=_plain)
+    return text if b"\\u0000" not in text else orjson.dumps(_without_nul(orjson.loads(text)))
 
 
 def text(value: str) -> str:
@@ -227,11 +227,9 @@ def _without_nul(value: Any) -> Any:
     match value:
         case str():
             return text(value)
-        case BaseModel():
-            return _without_nul(value.model_dump(mode="json"))
         case dict():
-            return {text(str(key)): _without_nul(one) for key, one in value.items()}
-        case list() | tuple():
+            return {text(key): _without_nul(one) for key, one in value.items()}
+        case list():
             return [_without_nul(one) for one in value]
         case _:
             return value

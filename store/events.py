@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 from uuid import UUID, uuid4
 
+import orjson
 import psycopg
 from psycopg import errors
 
 from domain.event import Event
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
-from store.database import Database, again, jsonb, text
+from store.database import CONFLICTS, Database, again, jsonb, text
 from store.records import Receipt
 
-ACCEPT_ALL = "SELECT fermata_accept_all(%(events)s, %(payloads)b::bytea[])"
+ACCEPT_ALL = "SELECT fermata_accept_all(%(events)s, %(payloads)b::bytea[])::text"
 SETTLE = "SELECT fermata_settle_group(one) FROM unnest(%(groups)s::text[]) AS one ORDER BY one"
 PAYLOAD = "SELECT payload FROM events WHERE id = %(id)s"
 
@@ -36,6 +37,13 @@ class _Delivery:
     record: dict[str, Any]
     payload: bytes | None
     receipt: asyncio.Future[Receipt]
+
+
+class _Stored(Receipt):
+    """A receipt as `fermata_accept_all` writes it."""
+
+    crowded: tuple[str, ...] = ()
+    """Groups of changes that somebody else was busy with, to be settled after the commit."""
 
 
 @dataclass
@@ -105,19 +113,23 @@ class EventLog:
             if not one.receipt.done():
                 one.receipt.set_result(receipt)
 
-    async def _accept(self, together: list[_Delivery]) -> list[Receipt]:
+    async def _accept(self, together: list[_Delivery]) -> Sequence[Receipt]:
         params = {
             "events": jsonb([one.record for one in together]),
             "payloads": [one.payload for one in together],
         }
-        # The same delivery twice at one moment: one of them fails here, and finds the other then.
-        async for attempt in again(errors.UniqueViolation):
-            with attempt:
-                found = [row[0] for row in await self.db.rows(ACCEPT_ALL, params)]
-        crowded = {group for one in found for group in one.pop("crowded", ())}
+        try:
+            rows = await self.db.rows(ACCEPT_ALL, params)
+        except (errors.UniqueViolation, *CONFLICTS):
+            # The same delivery twice at one moment: one of them fails, and finds the other now.
+            async for attempt in again(errors.UniqueViolation):
+                with attempt:
+                    rows = await self.db.rows(ACCEPT_ALL, params)
+        found = [_Stored.model_validate_json(row[0]) for row in rows]
+        crowded = {group for one in found for group in one.crowded}
         if crowded:
             await self.db.insist(SETTLE, {"groups": sorted(crowded)})
-        return [Receipt.model_validate(one) for one in found]
+        return found
 
 
 def _record(event: Event, intakes: Sequence[Intake]) -> dict[str, Any]:
@@ -129,7 +141,7 @@ def _record(event: Event, intakes: Sequence[Intake]) -> dict[str, Any]:
         "digest": event.body_digest,
         "received": event.received_at,
         "kind": event.body.kind,
-        "body": event.body.model_dump(mode="json"),
+        "body": orjson.Fragment(event.body.model_dump_json()),
         "asks": [_ask(one) for one in intakes],
     }
 

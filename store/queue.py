@@ -31,8 +31,11 @@ ENQUEUE_SECONDS = 2.0
 END_SECONDS, END_TRIES = 1.0, 3
 MOST_TOGETHER = 200
 """Runs in one job: a job costs saq some ten round trips on PostgreSQL, whatever is in it."""
-PAUSE_SECONDS = 0.01
-"""Between two jobs of one process, so that what comes thick and fast travels together."""
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.05
+"""Between two jobs of one process, so that what comes thick and fast travels together: the longer,
+the more the last job held."""
+FEW_TOGETHER = 10
+"""Runs in a job after which the pause is the shortest."""
 
 
 @dataclass
@@ -160,7 +163,7 @@ class Hints:
                 batch.sent.set_result(await self._send(batch.run_ids))
             finally:
                 batch.sent.cancel()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(_pause_after(len(batch.run_ids)))
 
     async def _send(self, run_ids: list[UUID]) -> bool:
         try:
@@ -190,6 +193,11 @@ class Hints:
             return False
         self._connected = True
         return True
+
+
+def _pause_after(count: int) -> float:
+    """Seconds until the next job, when the last one held that many runs."""
+    return min(PAUSE_SECONDS * max(1.0, count / FEW_TOGETHER), LONGEST_PAUSE_SECONDS)
 
 
 class _Queue(PostgresQueue):

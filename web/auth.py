@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -112,10 +113,7 @@ class Gatekeeper:
         """Whether the principal's roles reach a level of `web.roles`."""
         if level not in (VIEWER, ACTOR):
             return principal.has(level)
-        known = KNOWN_ROLES | self.roles()
-        if level == ACTOR:
-            known -= READ_ONLY_ROLES
-        return bool(known & set(principal.roles))
+        return not _roles_of(level, self.roles()).isdisjoint(principal.roles)
 
     def identify(self, request: Request) -> Principal:
         """The principal of the request, or a 401 (403 for a cross-site post with a cookie)."""
@@ -176,6 +174,13 @@ class Gatekeeper:
         if sent is not None and self.sessions is not None:
             return hmac.compare_digest(sent.encode(), self.sessions.csrf_token(cookie).encode())
         return same_origin(request)
+
+
+@functools.lru_cache(maxsize=16)
+def _roles_of(level: str, named: frozenset[str]) -> frozenset[str]:
+    """The roles that reach a level, with those that policy names."""
+    known = KNOWN_ROLES | named
+    return known - READ_ONLY_ROLES if level == ACTOR else known
 
 
 def token_of(request: Request) -> str | None:

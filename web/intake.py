@@ -12,10 +12,12 @@ from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client import Histogram
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import Receive, Scope, Send
 
 from web.alertmanager import router_alertmanager
+from web.delivered import Delivered
 from web.events import router_events
 from web.github import router_github
 from web.metrics import Metrics
@@ -47,6 +49,7 @@ class ShortWay:
             for route in router.routes
             if isinstance(route, IntakeRoute)
         }
+        self._timers: dict[tuple[str, int], Histogram] = {}
         handler: Any = app.exception_handlers.get(Exception)
         self._sheltered = ServerErrorMiddleware(self._take_in, handler=handler)
 
@@ -63,12 +66,18 @@ class ShortWay:
         began = perf_counter()
         try:
             try:
-                response = await self.takes[path](Request(scope, receive))
+                response = await self.takes[path](Delivered(scope, receive))
             except Problem as problem:
                 response = problem.response()
             status = response.status_code
             response.raw_headers.extend(SAFE_HEADERS)
             await response(scope, receive, send)
         finally:
-            labels = self.metrics.http.labels("POST", path, str(status))
-            labels.observe(perf_counter() - began)
+            self._timer(path, status).observe(perf_counter() - began)
+
+    def _timer(self, path: str, status: int) -> Histogram:
+        timer = self._timers.get((path, status))
+        if timer is None:
+            timer = self.metrics.http.labels("POST", path, str(status))
+            self._timers[path, status] = timer
+        return timer

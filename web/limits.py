@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import orjson
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from web.problems import Problem
 
@@ -38,13 +38,19 @@ async def read_body(
     check_length(request, limit)
     chunks: list[bytes] = []
     size = 0
+    more = True
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
+            while more:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise Problem(400, "The connection was closed before the body was complete.")
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
                 chunks.append(chunk)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise Problem(
             408,
@@ -52,8 +58,6 @@ async def read_body(
             "Send the request again.",
             headers={"Connection": "close"},
         ) from None
-    except ClientDisconnect:
-        raise Problem(400, "The connection was closed before the body was complete.") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -97,7 +101,13 @@ def media_type(request: Request, allowed: tuple[str, ...]) -> str:
 
     Refuses charsets other than UTF-8 and compressed bodies as well.
     """
-    header = request.headers.get("content-type", "")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem(415, "Compressed bodies are not understood.", "Send the body as it is.")
+    return _media_type(request.headers.get("content-type", ""), allowed)
+
+
+@functools.lru_cache(maxsize=64)
+def _media_type(header: str, allowed: tuple[str, ...]) -> str:
     kind, _, parameters = header.partition(";")
     kind = kind.strip().lower()
     wanted = " or ".join(allowed)
@@ -112,8 +122,6 @@ def media_type(request: Request, allowed: tuple[str, ...]) -> str:
         name, _, value = parameter.strip().partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
             raise Problem(415, "The body has to be UTF-8.", "Send `charset=utf-8`, or no charset.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem(415, "Compressed bodies are not understood.", "Send the body as it is.")
     return kind
 
 

@@ -66,7 +66,7 @@ class _Redacted:
     ) -> structlog.typing.EventDict:
         private = {key: value for key, value in event.items() if key.startswith("_")}
         shown = {key: _plain(value) for key, value in event.items() if key not in private}
-        return {**self._values.redact_value(shown), **private}
+        return {**self._values.redact_line(shown), **private}
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ of name/value pairs are known by their shape.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,12 +52,29 @@ class ValueRedactor:
         """A copy with everything secret covered; the very same object when there was nothing."""
         return self._value(value, 0)
 
+    def redact_line(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The same for a line of a log, of which few hold anything: names and one look at the whole
+        line find out, as long as no field has fields of its own."""
+        if self._is_harmless(fields):
+            return fields
+        clean: dict[str, Any] = self._mapping(fields, 0)
+        return clean
+
+    def _is_harmless(self, fields: Mapping[str, Any]) -> bool:
+        if any(isinstance(one, Mapping | list | tuple) for one in fields.values()):
+            return False
+        try:
+            raw = orjson.dumps(fields)
+        except orjson.JSONEncodeError:
+            return False  # half a character, or a number beyond all measure
+        return not self._suspicious(raw) and next(_whole_fields(fields), None) is None
+
     def redact_model(self, model: Model) -> Model:
         """The same for a model of the domain. Raises what the model's validation raises, when a
         field cannot hold a cover (a secret in a field of a fixed form)."""
-        plain = model.model_dump(mode="json")
-        if not self.suspect(plain):
+        if not self._suspicious(model.model_dump_json().encode()):
             return model
+        plain = model.model_dump(mode="json")
         clean = self.redact_value(plain)
         return model if clean == plain else type(model).model_validate(clean)
 
@@ -64,14 +82,16 @@ class ValueRedactor:
         """A text with its secrets covered (for `store.cleaning.Cleaner`)."""
         return self.redactor.redact(text)
 
-    def value(self, value: Any) -> Any:
-        """A value on its way into JSON; the very same one when there is nothing in it."""
-        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-        return self.redact_value(plain) if self.suspect(plain) else value
+    def json(self, raw: bytes) -> bytes:
+        """A value as JSON in UTF-8; the very same bytes when there is nothing in it."""
+        if not self._suspicious(raw):
+            return raw
+        value = orjson.loads(raw)
+        clean = self.redact_value(value)
+        return raw if clean is value else orjson.dumps(clean)
 
-    def suspect(self, value: Any) -> bool:
+    def _suspicious(self, raw: bytes) -> bool:
         """Whether a closer look is worth it: one scan over the whole value as JSON."""
-        raw = orjson.dumps(value, default=str)
         return b"\\" in raw or bool(self.redactor.find(raw))
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -137,6 +157,7 @@ class ValueRedactor:
         return f"[redacted:{FIELD}:{self.redactor.fingerprint(raw)}]"
 
 
+@functools.lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of that name holds a secret."""
     plain = _CAMEL.sub("_", name)

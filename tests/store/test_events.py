@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from domain.event import Actor, Command, Commanded, CommandName, Event, Pushed, Tagged
@@ -314,7 +315,7 @@ async def test_a_shared_commit_gives_what_one_by_one_would_have_given(house: Hou
         "events": jsonb([_record(one, asks) for one, asks in batch]),
         "payloads": [str(number).encode() for number in range(len(batch))],
     }
-    found = [row[0] for row in await house.db.rows(ACCEPT_ALL, params)]
+    found = [orjson.loads(row[0]) for row in await house.db.rows(ACCEPT_ALL, params)]
     assert [one["status"] for one in found] == [
         *("accepted", "accepted", "ignored", "ignored", "accepted", "ignored"),
         *("duplicate", "duplicate", "accepted", "accepted", "accepted", "accepted"),
@@ -336,7 +337,7 @@ async def test_a_shared_commit_gives_what_one_by_one_would_have_given(house: Hou
     kept = "SELECT conclusion FROM ci_facts WHERE sha = %s"
     assert await house.db.rows(kept, (alone,)) == [("success",)]
     again = await house.db.rows(ACCEPT_ALL, params)
-    assert {row[0]["status"] for row in again} == {"duplicate"}
+    assert {orjson.loads(row[0])["status"] for row in again} == {"duplicate"}
 
 
 async def test_a_plain_start_joins_a_run_that_somebody_else_is_just_starting(house: House) -> None:
@@ -352,4 +353,4 @@ async def test_a_plain_start_joins_a_run_that_somebody_else_is_just_starting(hou
                 await asyncio.sleep(0.01)
     assert first is not None
     joined = await second
-    assert (joined.status, str(joined.run_id)) == ("accepted", first[0]["run_id"])
+    assert (joined.status, str(joined.run_id)) == ("accepted", orjson.loads(first[0])["run_id"])

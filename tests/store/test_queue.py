@@ -16,7 +16,14 @@ import pytest_asyncio
 
 from store import embedded, migrate
 from store.database import Database
-from store.queue import Hints
+from store.queue import (
+    FEW_TOGETHER,
+    LONGEST_PAUSE_SECONDS,
+    MOST_TOGETHER,
+    PAUSE_SECONDS,
+    Hints,
+    _pause_after,
+)
 
 
 @pytest.fixture(scope="session")
@@ -180,3 +187,9 @@ async def test_many_hints_at_once_travel_together(hints: Hints) -> None:
     worker.cancel()
     await asyncio.wait({worker})
     assert sorted(heard.runs) == sorted(runs)
+
+
+def test_the_more_a_job_held_the_longer_the_next_one_gathers() -> None:
+    assert _pause_after(1) == _pause_after(FEW_TOGETHER) == PAUSE_SECONDS
+    assert _pause_after(2 * FEW_TOGETHER) == 2 * PAUSE_SECONDS
+    assert _pause_after(MOST_TOGETHER) == LONGEST_PAUSE_SECONDS

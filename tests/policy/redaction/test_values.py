@@ -46,6 +46,43 @@ def test_other_fields_stay_and_the_object_is_the_same(value: Any) -> None:
     assert VALUES.redact_value(value) is value
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "sent", "token": "plainword"},
+        {"event": f"sent {TOKEN}"},
+        {"event": "sent", "body": f"first line\n{TOKEN}"},
+        {"event": "sent", "headers": {"Cookie": "a=plainword"}},
+        {"event": "sent", "size": 2**70, "password": "plainword"},
+        {"event": "half a pair \ud800", "secret": "plainword"},
+    ],
+)
+def test_a_line_of_a_log_is_covered_as_any_mapping_is(line: dict[str, Any]) -> None:
+    clean = VALUES.redact_line(line)
+    assert clean == VALUES.redact_value(line)
+    assert "plainword" not in str(clean)
+    assert TOKEN not in str(clean)
+
+
+def test_a_line_with_nothing_in_it_is_the_same_object() -> None:
+    line = {
+        "event": "event",
+        "run_id": "3f2a91c0-0b0e-4a6c-8d2b-7f6f0d3f9a11",
+        "count": 3,
+        "x": None,
+    }
+    assert VALUES.redact_line(line) is line
+
+
+def test_json_on_its_way_to_the_database_is_cleaned_or_left_byte_for_byte() -> None:
+    raw = b'{"title": "Release 1.2", "note": "a \\"quoted\\" word"}'
+    assert VALUES.json(raw) is raw
+    clean = VALUES.json(b'{"title":"x","url":"https://user:plainword@example.com/x"}')
+    assert b"plainword" not in clean
+    assert b"[redacted:" in clean
+    assert b"plainword" not in VALUES.json(b'{"a":"\\u0022","db":{"password":"plainword"}}')
+
+
 def test_a_secret_in_a_diff_is_named_by_file_line_rule_and_advice() -> None:
     patch = f"@@ -1,2 +10,3 @@ def f():\n old\n+token = '{TOKEN}'\n-gone = '{TOKEN}'\n+fine = 1\n"
     scan = scan_patches(redactor(), [FilePatch(path="src/app.py", patch=patch)])
