@@ -79,7 +79,7 @@ class DataPlane:
         out: dict[tuple[str, str, str], Flow] = {}
         for name, weight in weights.items():
             share = weight / total
-            for flow in _behind(spec, name, services.get(name), pods, share):
+            for flow in behind(spec, name, services.get(name), pods, share):
                 key = (flow.version, flow.track, flow.outcome)
                 old = out.get(key)
                 both = flow.share + (old.share if old else 0.0)
@@ -104,9 +104,11 @@ class DataPlane:
         return self._programmed.get(key, {spec.name: 1})
 
 
-def _behind(
+def behind(
     spec: ServiceSpec, name: str, service: Obj | None, pods: Iterable[Obj], share: float
 ) -> list[Flow]:
+    """Who answers for one Service: by version and track of the pods that its selector finds, each
+    with its part of `share` by how many of them are ready; None: there is no such Service."""
     track = "canary" if name.endswith("-canary") else "stable"
     if service is None:
         return [Flow("unknown", track, share, "unresolved")] if share else []

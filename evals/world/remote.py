@@ -7,21 +7,20 @@ would, and serves the resulting counters for a real Prometheus to scrape.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.client import ApiException
 
 from evals.world.clock import Clock
+from evals.world.cluster_lists import ClusterLists, Seen
 from evals.world.control import ControlApp
 from evals.world.controllers.cluster import route_parents
 from evals.world.dataplane import DataPlane
 from evals.world.faults import Faults
-from evals.world.kube.kinds import HTTPROUTE, POD, SERVICE, Kind, Obj
+from evals.world.kube.kinds import HTTPROUTE, SERVICE, Obj
 from evals.world.metrics import PrometheusApp
 from evals.world.scenario import Scenario
 from evals.world.seed import ServiceSpec
@@ -30,16 +29,6 @@ from evals.world.traffic import Traffic
 from evals.world.world import Front
 
 log = logging.getLogger(__name__)
-
-
-class _Seen:
-    """The objects as last read."""
-
-    def __init__(self) -> None:
-        self.lists: dict[tuple[Kind, str], list[Obj]] = {}
-
-    def objects(self, kind: Kind, namespace: str) -> Iterable[Obj]:
-        return self.lists.get((kind, namespace), [])
 
 
 class RemoteWorld:
@@ -60,11 +49,11 @@ class RemoteWorld:
         self.services = list(services)
         self.scenario = scenario or Scenario()
         self.faults = Faults()
-        self._kubeconfig = kubeconfig
         self._poll = poll
         self._report = report_routes
-        self._seen = _Seen()
-        self._client: ApiClient | None = None
+        self._seen = Seen()
+        spaces = [ns for s in self.services for ns in s.namespaces.values()]
+        self._cluster = ClusterLists(kubeconfig, spaces)
         self._task: asyncio.Task[None] | None = None
         self._base = ""
         plane = DataPlane(self._seen, lambda: self.scenario.ignored_routes)
@@ -76,11 +65,7 @@ class RemoteWorld:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Read the cluster once, then listen. Raises the client's errors if it cannot be read."""
-        configuration = Configuration()
-        await config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=str(self._kubeconfig), client_configuration=configuration
-        )
-        self._client = ApiClient(configuration)
+        await self._cluster.open()
         await self.look()
         self._base = f"http://{host}:{await self._server.start(host, port)}"
         self._task = asyncio.create_task(self._follow(), name="world-remote")
@@ -92,9 +77,7 @@ class RemoteWorld:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         await self._server.stop()
-        if self._client is not None:
-            await self._client.close()  # type: ignore[no-untyped-call]
-            self._client = None
+        await self._cluster.close()
 
     @property
     def url(self) -> str:
@@ -137,16 +120,12 @@ class RemoteWorld:
 
     async def look(self) -> None:
         """Read the cluster, report on the routes, account for what changed."""
-        spaces = dict.fromkeys(ns for s in self.services for ns in s.namespaces.values())
-        fresh: dict[tuple[Kind, str], list[Obj]] = {}
-        for namespace in spaces:
-            for kind in (POD, SERVICE, HTTPROUTE):
-                found = await self._request("GET", _path(kind, namespace))
-                fresh[kind, namespace] = found.get("items") or []
-            if self._report and not self.scenario.gateway_down:
-                names = {s["metadata"]["name"] for s in fresh[SERVICE, namespace]}
-                routes = fresh[HTTPROUTE, namespace]
-                fresh[HTTPROUTE, namespace] = [await self._accept(r, names) for r in routes]
+        fresh = await self._cluster.read()
+        if self._report and not self.scenario.gateway_down:
+            for (kind, namespace), routes in list(fresh.items()):
+                if kind is HTTPROUTE:
+                    names = {s["metadata"]["name"] for s in fresh[SERVICE, namespace]}
+                    fresh[kind, namespace] = [await self._accept(r, names) for r in routes]
         self.traffic.catch_up()
         self._seen.lists = fresh
         self.traffic.refresh()
@@ -155,40 +134,4 @@ class RemoteWorld:
         if route["metadata"]["name"] not in {s.route for s in self.services}:
             return route
         parents = route_parents(route, services.__contains__, self.clock.now())
-        if parents == (route.get("status") or {}).get("parents"):
-            return route
-        path = _path(HTTPROUTE, route["metadata"]["namespace"])
-        changed = {**route, "status": {"parents": parents}}
-        try:
-            return await self._request("PUT", f"{path}/{route['metadata']['name']}/status", changed)
-        except ApiException as refusal:
-            if refusal.status not in (404, 409):
-                raise
-            # Somebody wrote the route meanwhile; the next look sees what they wrote.
-            return route
-
-    async def _request(self, method: str, path: str, body: Obj | None = None) -> Obj:
-        assert self._client is not None
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = await self._client.param_serialize(
-            method=method, resource_path=path, header_params=headers, body=body,
-            auth_settings=["BearerToken"],
-        )  # fmt: skip
-        response = await self._client.call_api(*request, _request_timeout=10)
-        data = await response.read()  # type: ignore[no-untyped-call]
-        if response.status >= 300:
-            raise ApiException(status=response.status, reason=response.reason)
-        found: Obj = json.loads(data)
-        if kind := found.get("kind", "").removesuffix("List"):
-            # Items of a list come without their own kind and apiVersion.
-            for item in found.get("items") or ():
-                item.setdefault("kind", kind)
-                item.setdefault("apiVersion", found["apiVersion"])
-        return found
-
-
-def _path(kind: Kind, namespace: str) -> str:
-    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    return f"{root}/namespaces/{namespace}/{kind.plural}"
+        return await self._cluster.report(route, parents)

@@ -39,10 +39,12 @@ class _Quiet(uvicorn.Server):
 
 
 class LocalServer:
-    """Serves an ASGI app between `start` and `stop`."""
+    """Serves an ASGI app between `start` and `stop`. Idle connections are closed after
+    `keep_seconds`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, keep_seconds: int = 5) -> None:
         self._app = app
+        self._keep = keep_seconds
         self._server: _Quiet | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -60,7 +62,7 @@ class LocalServer:
         config = uvicorn.Config(
             self._app, lifespan="off",
             proxy_headers=False, ws="none", log_config=None, access_log=False,
-            timeout_graceful_shutdown=1,
+            timeout_keep_alive=self._keep, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = _Quiet(config)
         self._task = asyncio.create_task(self._server.serve([sock]), name="world-http")

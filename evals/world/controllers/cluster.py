@@ -114,10 +114,13 @@ def _share(value: int | str, whole: int) -> int:
     return int(value)
 
 
-def route_parents(route: Obj, has_service: Callable[[str], bool], now: datetime) -> list[Obj]:
+def route_parents(
+    route: Obj, has_service: Callable[[str], bool], now: datetime, refused: str = ""
+) -> list[Obj]:
     """What a gateway reports on a route: Accepted, and ResolvedRefs per its backend Services.
 
-    Keeps `lastTransitionTime` where a condition's status did not change.
+    `refused` is why it cannot be programmed as it stands. Keeps `lastTransitionTime` where a
+    condition's status did not change.
     """
     generation, stamp = route["metadata"]["generation"], rfc3339(now)
     missing = [
@@ -135,7 +138,11 @@ def route_parents(route: Obj, has_service: Callable[[str], bool], now: datetime)
     for parent in route["spec"].get("parentRefs") or [{"name": "fermata"}]:
         conditions = []
         for kind, good, reason, message in (
-            ("Accepted", True, "Accepted", "Route is accepted"),
+            (
+                "Accepted", not refused,
+                "UnsupportedValue" if refused else "Accepted",
+                refused or "Route is accepted",
+            ),
             (
                 "ResolvedRefs", not missing,
                 "BackendNotFound" if missing else "ResolvedRefs",
