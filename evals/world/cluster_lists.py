@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from evals.world.kube.kinds import HTTPROUTE, POD, SERVICE, Kind, Obj
 
+log = logging.getLogger(__name__)
+
+Query = Sequence[tuple[str, str]]
 Lists = dict[tuple[Kind, str], list[Obj]]
 """Objects by kind and namespace."""
 REQUEST_SECONDS = 10
+REWATCH_SECONDS = 0.5
 
 
 class Seen:
@@ -61,6 +68,24 @@ class ClusterLists:
                 fresh[kind, namespace] = found.get("items") or []
         return fresh
 
+    async def watch(self, changed: asyncio.Event) -> None:
+        """Set `changed` whenever something that `read` tells changes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._namespaces:
+                for kind in (POD, SERVICE, HTTPROUTE):
+                    group.create_task(self._watch_one(_path(kind, namespace), changed))
+
+    async def _watch_one(self, path: str, changed: asyncio.Event) -> None:
+        """One watch after the other; each begins with what is there, so that nothing is missed."""
+        while True:
+            try:
+                response = await self._send("GET", path, query=[("watch", "true")])
+                async for _ in response.content.iter_any():
+                    changed.set()
+            except (ApiException, OSError, TimeoutError, aiohttp.ClientError) as broken:
+                log.debug("a watch broke off: %s", broken)
+            await asyncio.sleep(REWATCH_SECONDS)
+
     async def report(self, route: Obj, parents: list[Obj]) -> Obj:
         """Set a route's status where it differs; the route as it is then."""
         if parents == (route.get("status") or {}).get("parents"):
@@ -76,25 +101,35 @@ class ClusterLists:
             return route
 
     async def _request(self, method: str, path: str, body: Obj | None = None) -> Obj:
-        assert self._client is not None
-        headers = {"Accept": "application/json"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        request = await self._client.param_serialize(
-            method=method, resource_path=path, header_params=headers, body=body,
-            auth_settings=["BearerToken"],
-        )  # fmt: skip
-        response = await self._client.call_api(*request, _request_timeout=REQUEST_SECONDS)
-        data = await response.read()  # type: ignore[no-untyped-call]
-        if response.status >= 300:
-            raise ApiException(status=response.status, reason=response.reason)
-        found: Obj = json.loads(data)
+        response = await self._send(method, path, body)
+        found: Obj = json.loads(await response.read())
         if kind := found.get("kind", "").removesuffix("List"):
             # Items of a list come without their own kind and apiVersion.
             for item in found.get("items") or ():
                 item.setdefault("kind", kind)
                 item.setdefault("apiVersion", found["apiVersion"])
         return found
+
+    async def _send(
+        self, method: str, path: str, body: Obj | None = None, query: Query = ()
+    ) -> aiohttp.ClientResponse:
+        """A request's answer, its body still to be read."""
+        assert self._client is not None
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        request = await self._client.param_serialize(
+            method=method, resource_path=path, header_params=headers, body=body,
+            query_params=list(query), auth_settings=["BearerToken"],
+        )  # fmt: skip
+        seconds = None if query else REQUEST_SECONDS
+        limit = aiohttp.ClientTimeout(total=seconds, sock_connect=REQUEST_SECONDS)
+        answer = await self._client.call_api(*request, _request_timeout=limit)
+        response: aiohttp.ClientResponse = answer.response
+        if response.status >= 300:
+            response.release()
+            raise ApiException(status=response.status, reason=response.reason)
+        return response
 
 
 def _path(kind: Kind, namespace: str) -> str:

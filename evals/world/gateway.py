@@ -8,7 +8,9 @@ releases; this is the data plane for load tests, where each request has to arriv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -36,11 +38,16 @@ from evals.world.serving import LocalServer
 
 log = logging.getLogger(__name__)
 
+HISTORY = 1000
+"""Changes of shares that `/world` tells."""
+SETTLE_SECONDS = 0.05
+
 
 class Gateway:
     """The gateway of a cluster that is named by a kubeconfig, and its control plane in one.
 
-    Looks at the cluster every `poll` seconds; while it cannot be reached, the last state goes on.
+    Looks at the cluster when something in it changes, and every `poll` seconds; while it cannot be
+    reached, the last state goes on.
     The new table is in force before the route's status says Accepted. Requests are taken at `url`;
     `/metrics`, `/world` and `/world/scenario` are on a port of their own, at `admin_url`. Of the
     scenario it heeds `error_rate`, `slow`, `rules`, `outages`, `ignored_routes` and `gateway_down`.
@@ -48,7 +55,7 @@ class Gateway:
 
     def __init__(
         self, kubeconfig: Path, seed: int, services: Iterable[ServiceSpec],
-        *, scenario: Scenario | None = None, poll: float = 0.25,
+        *, scenario: Scenario | None = None, poll: float = 5.0,
     ) -> None:  # fmt: skip
         self.scenario = scenario or Scenario()
         self._specs = {
@@ -58,6 +65,8 @@ class Gateway:
         self._poll = poll
         self._programmed: dict[tuple[str, str], Obj] = {}
         self._plan: Plan = []
+        self._last: dict[tuple[str, str], dict[str, float]] = {}
+        self.history: deque[dict[str, object]] = deque(maxlen=HISTORY)
         self._table = Table({})
         self._meters = Meters()
         self._servers = VersionServers(seed, lambda: self.scenario)
@@ -72,7 +81,9 @@ class Gateway:
                 ]
             )
         )
-        self._task: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self.url = self.admin_url = ""
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, admin_port: int = 0) -> None:
@@ -82,14 +93,17 @@ class Gateway:
         await self.look()
         self.url = f"http://{host}:{await self._front.start(host, port)}"
         self.admin_url = f"http://{host}:{await self._admin.start(host, admin_port)}"
-        self._task = asyncio.create_task(self._follow(), name="world-gateway")
+        self._tasks = [
+            asyncio.create_task(self._cluster.watch(self._changed), name="world-gateway-watch"),
+            asyncio.create_task(self._follow(), name="world-gateway"),
+        ]
 
     async def stop(self) -> None:
         """Stop following and serving. Safe to call twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         await self._front.stop()
         await self._admin.stop()
         await self._proxy.close()
@@ -98,6 +112,10 @@ class Gateway:
 
     async def look(self) -> None:
         """Read the cluster, put a new table in force, and report on the routes."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         seen = await self._cluster.read()
         routes = [
             route for (kind, _), found in seen.items() if kind is HTTPROUTE for route in found
@@ -119,10 +137,28 @@ class Gateway:
             self._meters.know(one)
         if plan != self._plan:
             self._plan, self._table = plan, build(plan)
+            self._remember(plan)
         await self._servers.retire(wanted)
         if not self.scenario.gateway_down:
             for route in routes:
                 await self._report(route, wrong[_key(route)], seen)
+
+    def _remember(self, plan: Plan) -> None:
+        """Keep when which shares came into force; of a route's rules the last one counts, which
+        ordinary requests fall under."""
+        for route, parts in plan:
+            now = {f"{who.version}/{who.track}": share for who, share in parts[-1].items() if share}
+            key = _key(route)
+            if self._last.get(key) != now:
+                self._last[key] = now
+                at = datetime.now(UTC).isoformat()
+                told: dict[str, object] = {
+                    "at": at,
+                    "namespace": key[0],
+                    "route": key[1],
+                    "shares": now,
+                }
+                self.history.append(told)
 
     def _program(self, routes: Iterable[Obj], wrong: Mapping[tuple[str, str], str]) -> None:
         """Take over what routes say; one that says what cannot be done stays as it was."""
@@ -143,7 +179,12 @@ class Gateway:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._poll)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll):
+                    await self._changed.wait()
+            # What changes together is looked at together.
+            await asyncio.sleep(SETTLE_SECONDS)
+            self._changed.clear()
             try:
                 await self.look()
             except (ApiException, OSError, TimeoutError) as broken:
@@ -163,7 +204,13 @@ class Gateway:
              "track": one.track, "url": running.url, "busy": running.busy}
             for one, running in self._servers.running.items()
         ]  # fmt: skip
-        said = {"simulated": True, "url": self.url, "routes": routes, "servers": servers}
+        said: dict[str, object] = {
+            "simulated": True,
+            "url": self.url,
+            "routes": routes,
+            "servers": servers,
+        }
+        said["history"] = list(self.history)
         return JSONResponse(said, headers=SIMULATED)
 
     async def _set_scenario(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """A real control plane with the examples of `docs/real-cluster.md` on it, a real Prometheus, a real
-Redis. Only the requests are made up: pods here run no code, so `RemoteWorld` stands in for the
-gateway's data plane, and Prometheus scrapes its counters."""
+Redis. Pods here run no code, so Prometheus scrapes a stand-in for the gateway's data plane: either
+`RemoteWorld`, which makes the requests up, or the world's gateway, which carries real ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ FIRST_IMAGE = "ghcr.io/acme/{}:1.0.0"
 REQUEST_RATE = 1500.0
 """Requests a second: enough for the judge to be sure of a tenth of them within twelve seconds."""
 SCRAPED = """
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}
+global: {{scrape_interval: {every}, scrape_timeout: {every}}}
 scrape_configs:
 - job_name: gateway
   honor_labels: true
@@ -104,29 +104,46 @@ class Site:
         return found
 
 
-@contextlib.asynccontextmanager
-async def site(
-    folder: Path,
-    services: tuple[str, ...],
-    program: Callable[[str], str],
-    free_port: Callable[[], int],
-) -> AsyncIterator[Site]:
-    """Everything running, with each service at its first version."""
-    async with contextlib.AsyncExitStack() as stack:
-        cluster = await asyncio.to_thread(stack.enter_context, Cluster())
-        await asyncio.to_thread(_prepare, cluster, services)
+DataPlane = Callable[[contextlib.AsyncExitStack, Cluster], Awaitable[str]]
+"""Starts what stands in for the gateway; the URL whose `/metrics` are to be scraped."""
+
+
+def made_up(services: Iterable[str]) -> DataPlane:
+    """Counters of requests that nobody sends."""
+
+    async def plane(stack: contextlib.AsyncExitStack, cluster: Cluster) -> str:
         world = RemoteWorld(
             cluster.kubeconfig,
             7,
             WorldClock(SystemClock().now()),
-            [_spec(one) for one in services],
+            [spec(one) for one in services],
             scenario=Scenario(rules=(Rule(version="*bad*", namespace="prod*", error_rate=0.08),)),
             tick=0.5,
             poll=0.25,
         )
         await world.start()
         stack.push_async_callback(world.stop)
-        prometheus = await _prometheus(stack, folder, program("prometheus"), free_port(), world.url)
+        return world.url
+
+    return plane
+
+
+@contextlib.asynccontextmanager
+async def site(
+    folder: Path,
+    services: tuple[str, ...],
+    program: Callable[[str], str],
+    free_port: Callable[[], int],
+    plane: DataPlane | None = None,
+    scrape: str = "500ms",
+) -> AsyncIterator[Site]:
+    """Everything running, with each service at its first version."""
+    async with contextlib.AsyncExitStack() as stack:
+        cluster = await asyncio.to_thread(stack.enter_context, Cluster())
+        await asyncio.to_thread(_prepare, cluster, services)
+        target = await (plane or made_up(services))(stack, cluster)
+        config = SCRAPED.format(every=scrape, target=target.removeprefix("http://"))
+        prometheus = await _prometheus(stack, folder, program("prometheus"), free_port(), config)
         redis = await _redis(stack, folder, program("redis-server"), free_port())
         token = await asyncio.to_thread(
             cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
@@ -163,7 +180,8 @@ def _prepare(cluster: Cluster, services: Iterable[str]) -> None:
             )
 
 
-def _spec(service: str) -> ServiceSpec:
+def spec(service: str) -> ServiceSpec:
+    """A service of the example, as the world knows it."""
     return ServiceSpec(
         name=service,
         image=FIRST_IMAGE.format(service),
@@ -174,10 +192,10 @@ def _spec(service: str) -> ServiceSpec:
 
 
 async def _prometheus(
-    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int, target: str
+    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int, text: str
 ) -> str:
     config = folder / "prometheus.yml"
-    config.write_text(SCRAPED.format(target=target.removeprefix("http://")))
+    config.write_text(text)
     url = f"http://127.0.0.1:{port}"
     await _run(
         stack,

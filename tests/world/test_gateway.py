@@ -31,9 +31,7 @@ async def gateway(
     """In front of version 1.0.0; the emulator's own gateway is switched off."""
     world.set_scenario(world.scenario.model_copy(update={"gateway_down": True}))
     await cluster.advance(10)
-    made = Gateway(
-        world.kubeconfig(tmp_path / "config"), 3, services, scenario=NO_FAULTS, poll=3600
-    )
+    made = Gateway(world.kubeconfig(tmp_path / "config"), 3, services, scenario=NO_FAULTS)
     await made.start()
     yield made
     await made.stop()
@@ -87,6 +85,15 @@ async def test_what_a_gateway_answers_by_itself(
     await gateway.look()
     assert await seen(http, gateway.url, 2) == {"the backend is unresolved": 2}
     assert (await conditions(cluster))["ResolvedRefs"]["reason"] == "BackendNotFound"
+
+
+async def test_a_change_is_followed_as_soon_as_it_is_made(
+    gateway: Gateway, cluster: Cluster
+) -> None:
+    await cluster.weights(40, 60)
+    async with asyncio.timeout(3):
+        while gateway.history[-1]["shares"] != {"1.0.0/stable": 40, "unknown/canary": 60}:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_a_route_that_cannot_be_done_is_refused_and_the_last_one_goes_on(
