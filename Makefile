@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE ?= 1
+# Files of tests side by side: system tests mostly wait. In their order, so that the long ones go first.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test chaos check bench cluster lock system clean
@@ -40,7 +42,7 @@ cluster: install-dev ## build (once) and start a real Kubernetes control plane; 
 
 test: install-dev system ## set everything up and run all tests
 	@$(BIN)/python -m tests.cluster build || echo "the test cluster is not available; its tests are named at the end"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 chaos: install-dev system ## of the tests only those that kill, pause and cut at every superstep and effect
 	@$(BIN)/python -m pytest tests/chaos
