@@ -21,6 +21,12 @@ policy_app.command("explain")(explain)
 policy_app.command("manifests")(manifests)
 
 
+NO_SAMPLES = (
+    "it has no `samples`, so nothing shows that it decides as it is meant to; "
+    "see docs/policy.md for how to state cases"
+)
+
+
 @policy_app.command("check")
 def policy_check(
     files: Annotated[list[Path], typer.Argument(help="Policy files; - for stdin.")],
@@ -47,6 +53,8 @@ def policy_check(
         else:
             entry["digest"] = rules.digest
             entry["warnings"] = list(ended_exceptions(rules, datetime.now(UTC)))
+            if not rules.samples:
+                entry["warnings"].append(NO_SAMPLES)
             lines = [f"{file}: good, digest {rules.digest[:12]}"]
             lines += [f"{file}: warning: {one}" for one in entry["warnings"]]
         told.append(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from domain.decision import Requirement
@@ -56,7 +57,7 @@ def rules_of(text: str | bytes, file: str, read: Callable[[str], bytes]) -> Rule
     failed = tuple(failed_samples(rules, raw.samples, located))
     if failed:
         raise SourceError(failed)
-    return rules
+    return replace(rules, samples=len(raw.samples))
 
 
 def read_calendars(

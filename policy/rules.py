@@ -191,6 +191,8 @@ class Rules:
     manifests: ManifestRules
     team_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Roles of the members of each team on the forge, by `organisation/team` in small letters."""
+    samples: int = 0
+    """How many cases the file states and decides as they state."""
     roles: frozenset[str] = field(init=False, repr=False, compare=False)
     """Every role that the policy names: asked for with each request."""
 

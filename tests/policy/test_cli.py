@@ -217,3 +217,12 @@ def test_check_reads_the_constraints_that_the_policy_names(tmp_path: Path) -> No
     done = CliRunner().invoke(app, ["policy", "check", str(file)])
     assert done.exit_code == 1
     assert "nowhere" in done.stdout
+
+
+def test_check_warns_of_a_policy_that_states_no_cases(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    text = SHIPPED.read_text()
+    file.write_text(text[: text.index("\nsamples:")] + "\n")
+    done = run("policy", "check", str(file), code=0)
+    assert "warning: it has no `samples`" in done.stdout
+    assert "warning" not in run("policy", "check", str(SHIPPED), code=0).stdout
