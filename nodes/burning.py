@@ -64,7 +64,7 @@ class Burning:
         burn = await self.rates.look(check, progress, now)
         look, verdict = burn.look, burn.look.verdict
         await self.verdicts.record(
-            runtime.context.lease, proposal.step.id, check.phase, verdict, []
+            runtime.context.lease, proposal.step.id, check.phase, verdict, [], now=now
         )
         progress = progress.model_copy(update={"laps": progress.laps + 1})
         if verdict.kind is VerdictKind.FAIL:

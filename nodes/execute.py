@@ -74,7 +74,7 @@ class Execute:
         )
         attempt = await self._attempt(passage, action, stamp, claim)
         passage.probe.reached(f"effect:{where}:done")
-        await self.effects.finish(passage.lease, claim.effect_id, attempt)
+        await self.effects.finish(passage.lease, claim.effect_id, attempt, now=self.clock.now())
         passage.probe.reached(f"effect:{where}:recorded")
         update["attempt"] = attempt
         return update

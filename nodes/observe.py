@@ -146,7 +146,12 @@ class Observe:
             return await self._passed(state, runtime, check, Finding(kind="done", reason=who))
         look = await self.watch.look(check, progress, self.clock.now())
         await self.verdicts.record(
-            runtime.context.lease, proposal.step.id, check.phase, look.verdict, list(look.windows)
+            runtime.context.lease,
+            proposal.step.id,
+            check.phase,
+            look.verdict,
+            list(look.windows),
+            now=self.clock.now(),
         )
         progress = progress.model_copy(
             update={"windows": look.windows, "laps": progress.laps + 1, "since": look.since}

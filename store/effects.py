@@ -20,7 +20,7 @@ SELECT fermata_claim(
 """
 FINISH = """
 UPDATE effects f
-SET state = %(state)s, result = %(result)s, error = %(error)s, finished_at = clock_timestamp()
+SET state = %(state)s, result = %(result)s, error = %(error)s, finished_at = %(now)s
 FROM (SELECT fermata_hold(%(run)s, %(fence)s) AS run_id) held
 WHERE f.id = %(id)s AND f.run_id = held.run_id AND f.state <> 'applied'
 """
@@ -81,7 +81,9 @@ class Effects:
         assert claim is not None
         return claim
 
-    async def finish(self, lease: Lease, effect_id: UUID, attempt: Attempt) -> None:
+    async def finish(
+        self, lease: Lease, effect_id: UUID, attempt: Attempt, *, now: datetime
+    ) -> None:
         """Write down how it went. What was applied stays applied.
 
         `refused` means that nothing was changed, so that the next claim may simply try again;
@@ -98,6 +100,7 @@ class Effects:
                 "state": attempt.state.value,
                 "result": jsonb(attempt.applied) if attempt.applied is not None else None,
                 "error": text(attempt.error),
+                "now": now,
             },
         )
 

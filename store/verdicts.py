@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from domain.verdict import MetricWindow, Verdict, VerdictKind
@@ -21,10 +22,10 @@ seen AS (
     ON CONFLICT (run_id, step_id, start, metric) DO UPDATE SET body = excluded.body
     WHERE metric_windows.body <> excluded.body
 )
-INSERT INTO verdicts (run_id, seq, step_id, phase, verdict)
+INSERT INTO verdicts (run_id, seq, step_id, phase, verdict, at)
 SELECT held.run_id,
        (SELECT coalesce(max(seq), 0) + 1 FROM verdicts WHERE run_id = %(run)s),
-       %(step)s, %(phase)s, %(verdict)s
+       %(step)s, %(phase)s, %(verdict)s, %(now)s
 FROM held
 """
 WINDOWS = """
@@ -50,6 +51,8 @@ class Verdicts:
         phase: str,
         verdict: Verdict,
         windows: Sequence[MetricWindow],
+        *,
+        now: datetime,
     ) -> None:
         """Add a verdict on a check, and the windows it was given on. Raises `LeaseLost`."""
         await self.db.count(
@@ -59,6 +62,7 @@ class Verdicts:
                 "fence": lease.fence,
                 "step": step_id,
                 "phase": phase,
+                "now": now,
                 "verdict": jsonb(verdict),
                 "windows": jsonb([one.model_dump(mode="json") for one in windows]),
             },

@@ -65,7 +65,7 @@ async def released(house: House) -> None:
         now=NOW,
     )
     done = Attempt(state=EffectState.APPLIED, applied=Applied(summary="rolled out"))
-    await house.effects.finish(lease, claim.effect_id, done)
+    await house.effects.finish(lease, claim.effect_id, done, now=NOW)
 
 
 @pytest.mark.parametrize(

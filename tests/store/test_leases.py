@@ -52,14 +52,14 @@ async def test_a_zombie_can_write_nothing(house: House) -> None:
     attempt = Attempt(state=EffectState.APPLIED, applied=Applied(summary="done"))
     writes: dict[str, Callable[[], Awaitable[object]]] = {
         "claim": lambda: _claim(house, lease, decision),
-        "finish": lambda: house.effects.finish(lease, claim.effect_id, attempt),
+        "finish": lambda: house.effects.finish(lease, claim.effect_id, attempt, now=NOW),
         "decide": lambda: house.decided(lease),
         "ask": lambda: house.asked(lease),
         "plan": lambda: house.runs.save_plan(lease, plan()),
         "start": lambda: house.runs.mark_started(lease),
         "step": lambda: house.runs.note_step(lease, "x"),
         "path": lambda: house.runs.append_path(lease, [("gate", NOW)]),
-        "verdict": lambda: house.verdicts.record(lease, "s", "canary", verdict, []),
+        "verdict": lambda: house.verdicts.record(lease, "s", "canary", verdict, [], now=NOW),
         "lock": lambda: house.locks.acquire(lease, "zombie/prod"),
         "release": lambda: house.releases.record(
             lease,

@@ -44,11 +44,11 @@ async def test_an_effect_is_done_once_and_then_answered_from_the_ledger(house: H
     assert (fresh.status, fresh.tries) == ("fresh", 1)
     done = Applied(summary="rolled out", data={"generation": 3}, simulated=True)
     attempt = Attempt(state=EffectState.APPLIED, applied=done)
-    await house.effects.finish(lease, fresh.effect_id, attempt)
+    await house.effects.finish(lease, fresh.effect_id, attempt, now=NOW)
     again = await claim(house, lease, await house.decided(lease))
     assert (again.status, again.effect_id, again.result) == ("applied", fresh.effect_id, done)
     late = Attempt(state=EffectState.REFUSED, error="late")
-    await house.effects.finish(lease, fresh.effect_id, late)
+    await house.effects.finish(lease, fresh.effect_id, late, now=NOW)
     [row] = await house.effects.of_run(lease.run_id)
     assert (row.state, row.result) == (EffectState.APPLIED, done)
 
@@ -60,7 +60,7 @@ async def test_a_crash_between_claim_and_outcome_leaves_it_unknown(house: House)
     again = await claim(house, heir, await house.decided(heir))
     assert (again.status, again.effect_id, again.tries) == ("unknown", fresh.effect_id, 2)
     unknown = Attempt(state=EffectState.UNKNOWN, error="cut off")
-    await house.effects.finish(heir, again.effect_id, unknown)
+    await house.effects.finish(heir, again.effect_id, unknown, now=NOW)
     assert (await claim(house, heir, await house.decided(heir))).status == "unknown"
 
 
@@ -69,7 +69,7 @@ async def test_what_is_known_to_have_changed_nothing_may_be_tried_again(house: H
     first = await house.decided(lease)
     fresh = await claim(house, lease, first)
     refused = Attempt(state=EffectState.REFUSED, error="409")
-    await house.effects.finish(lease, fresh.effect_id, refused)
+    await house.effects.finish(lease, fresh.effect_id, refused, now=NOW)
     second = await house.decided(lease)
     again = await claim(house, lease, second)
     assert (again.status, again.tries) == ("retry", 2)

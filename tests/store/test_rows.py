@@ -72,13 +72,13 @@ async def test_windows_are_kept_once_and_verdicts_each(house: House) -> None:
     for upto in (1, 2, 3):
         kind = VerdictKind.INCONCLUSIVE if upto < 3 else VerdictKind.PASS
         said = Verdict(kind=kind, reason=str(upto), metrics=(metric,), share=0.1)
-        await house.verdicts.record(lease, "check", "canary", said, windows[:upto])
+        await house.verdicts.record(lease, "check", "canary", said, windows[:upto], now=NOW)
     detail = await house.queries.run_detail(lease.run_id)
     assert detail is not None
     assert [one.verdict.reason for one in detail.verdicts] == ["1", "2", "3"]
     assert detail.verdicts[2].verdict == said
     assert await house.verdicts.windows(lease.run_id) == {"check": tuple(windows)}
-    await house.verdicts.record(lease, "check", "canary", said, [])
+    await house.verdicts.record(lease, "check", "canary", said, [], now=NOW)
     assert len(await house.verdicts.windows(lease.run_id)) == 1
 
 
