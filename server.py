@@ -11,8 +11,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -64,7 +62,6 @@ from store.database import Database
 from store.queue import Hints
 from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
-from tools.manifest_files import manifest_texts
 from tools.toolbox import Backend, Toolbox
 from web.auth import session_key
 from web.logs import set_up_logging
@@ -193,7 +190,6 @@ async def open_house(
             await hints.enqueue(run_id)
 
         await stack.enter_async_context(policy.watched(announce))
-        constraints = constraints_beside(settings.fermata_policy)
         nodes = _nodes(
             policy.rules,
             announce,
@@ -203,7 +199,7 @@ async def open_house(
             clock,
             base_url,
             pictures,
-            constraints,
+            Constraints(),
             hint,
             sinks.redactor,
         )
@@ -233,10 +229,10 @@ def the_redactor(settings: Settings) -> Redactor:
 
 def load_files(settings: Settings) -> tuple[PolicyInForce, Catalogue]:
     """Policy and catalogue; SourceError names file, line and column of what is wrong."""
-    constraints, path = constraints_beside(settings.fermata_policy), settings.fermata_services
+    path = settings.fermata_services
 
     def check(rules: Rules) -> None:
-        constraints(rules.manifests)
+        Examiner.of(rules.manifests.texts)
 
     policy = PolicyInForce.open(settings.fermata_policy, check)
     try:
@@ -247,14 +243,18 @@ def load_files(settings: Settings) -> tuple[PolicyInForce, Catalogue]:
     return policy, load_catalogue(text, str(path))
 
 
-def constraints_beside(policy: Path) -> Callable[[ManifestRules], Examiner]:
-    """The constraints of the folders that a policy names, read once. Raises SourceError."""
+@dataclasses.dataclass
+class Constraints:
+    """The constraints of the policy in force, compiled once for as long as they stay the same."""
 
-    @cache
-    def read(folders: tuple[str, ...]) -> Examiner:
-        return Examiner.of(manifest_texts(policy.parent / folder for folder in folders))
+    _now: Examiner | None = None
 
-    return lambda rules: read(rules.constraints)
+    def __call__(self, rules: ManifestRules) -> Examiner:
+        """Raises SourceError."""
+        if self._now is None or self._now.texts != rules.texts:
+            # The process of the one before ends with it, when nobody asks it any more.
+            self._now = Examiner.of(rules.texts)
+        return self._now
 
 
 async def _database_url(settings: Settings, stack: contextlib.AsyncExitStack) -> tuple[str, str]:

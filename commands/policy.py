@@ -36,7 +36,6 @@ def policy_check(
     line, column and a hint for each problem. Exit code 1 when any of them is not good."""
     from nodes.examining import Examiner
     from policy.families.security import ended_exceptions
-    from tools.manifest_files import manifest_texts
     from web.policy_file import parse_policy, read_policy
 
     told: list[dict[str, Any]] = []
@@ -45,8 +44,7 @@ def policy_check(
         try:
             piped = str(file) == "-"
             rules = parse_policy(sys.stdin.buffer.read(), "-") if piped else read_policy(file)
-            folder = Path() if piped else file.parent
-            Examiner.of(manifest_texts(folder / one for one in rules.manifests.constraints))
+            Examiner.of(rules.manifests.texts)
         except SourceError as error:
             entry["problems"] = [one.as_dict() for one in error.problems]
             lines = [str(one) for one in error.problems]

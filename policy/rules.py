@@ -157,6 +157,8 @@ class ManifestRules:
     exempt_images: tuple[str, ...]
     constraints: tuple[str, ...]
     """Folders, from the policy file's own; read by whoever loads the policy."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """(file, text) of what those folders hold."""
 
 
 @dataclass(frozen=True, slots=True)

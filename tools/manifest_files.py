@@ -22,12 +22,17 @@ def manifest_texts(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
         if not path.is_dir():
             yield str(path), _text(path)
             continue
-        inside = sorted(one for one in path.rglob("*") if one.suffix in ENDINGS and one.is_file())
+        inside = manifests_in(path)
         if not inside:
             raise _unreadable(path, f"the folder holds no {', '.join(ENDINGS)} files")
         for one in inside:
             if one.name not in NOT_OBJECTS:
                 yield str(one), _text(one)
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """The files in a folder and the folders in it that may hold manifests, sorted."""
+    return sorted(one for one in folder.rglob("*") if one.suffix in ENDINGS and one.is_file())
 
 
 def decoded(data: bytes, file: str) -> str:

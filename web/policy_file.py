@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import psycopg
 import structlog
 
+from domain.digest import digest_of
 from domain.errors import SourceError, SourceProblem
 from policy.rules import Rules, load_policy
+from tools.manifest_files import manifest_texts, manifests_in
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +46,14 @@ class _Beside:
 
 
 def read_policy(path: Path) -> Rules:
-    """The rules in a policy file and the calendars beside it. Raises SourceError."""
+    """The rules in a policy file, the calendars and constraints beside it. Raises SourceError."""
     return _load(path, _Beside(path.parent))
 
 
 def parse_policy(data: bytes, name: str) -> Rules:
-    """The rules in a text that came without a folder, as on stdin. Raises SourceError."""
-    return load_policy(data, name)
+    """The rules in a text that came without a folder, as on stdin; constraints are looked for from
+    the folder that one is in. Raises SourceError."""
+    return _with_constraints(load_policy(data, name), _Beside(Path()))
 
 
 def _load(path: Path, beside: _Beside) -> Rules:
@@ -60,7 +63,18 @@ def _load(path: Path, beside: _Beside) -> Rules:
         hint = "name a policy file; serving, FERMATA_POLICY does, or the folder it starts in"
         why = f"it cannot be read: {error.strerror or error}"
         raise SourceError((SourceProblem(str(path), 1, 1, why, hint),)) from error
-    return load_policy(data, str(path), beside)
+    return _with_constraints(load_policy(data, str(path), beside), beside)
+
+
+def _with_constraints(rules: Rules, beside: _Beside) -> Rules:
+    """The rules with what the folders of constraints hold: it decides, so the digest covers it."""
+    folders = [beside.folder / one for one in rules.manifests.constraints]
+    if not folders:
+        return rules
+    beside.seen.update(dict.fromkeys(folders))
+    texts = tuple(manifest_texts(folders))
+    digest = digest_of({"policy": rules.digest, "constraints": [text for _, text in texts]})
+    return replace(rules, digest=digest, manifests=replace(rules.manifests, texts=texts))
 
 
 @dataclass
@@ -178,10 +192,19 @@ class PolicyInForce:
 def _fingerprint(paths: tuple[Path, ...]) -> str:
     """Of the files' contents: a time of change is too coarse, and says nothing after a `cp -p`."""
     digest = sha256()
-    for path in paths:
+    for path in _files(paths):
         data = _bytes(path)
-        digest.update(b"-" if data is None else b"+%d:" % len(data) + data)
+        digest.update(str(path).encode() + (b"-" if data is None else b"+%d:" % len(data) + data))
     return digest.hexdigest()
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files, and for a folder the manifests in it."""
+    for path in paths:
+        if path.is_dir():
+            yield from manifests_in(path)
+        else:
+            yield path
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -108,6 +108,26 @@ def test_a_changed_calendar_is_a_changed_policy(file: Path) -> None:
     assert "freeze.ics" in policy.warnings[0]
 
 
+def test_changed_constraints_are_a_changed_policy(file: Path) -> None:
+    folder = file.with_name("constraints")
+    folder.mkdir()
+    (folder / "one.yaml").write_text("kind: One\n")
+    file.write_text(small_with(("manifests:\n", "manifests:\n  constraints: [constraints]\n")))
+    policy = opened(file)
+    first = policy.rules()
+    assert not policy.look()
+    (folder / "two.yaml").write_text("kind: Two\n")
+    assert policy.look()
+    assert policy.rules().digest != first.digest
+    assert [name for name, _ in policy.rules().manifests.texts][1].endswith("two.yaml")
+    (folder / "two.yaml").unlink()
+    assert policy.look()
+    assert policy.rules().digest == first.digest
+    (folder / "one.yaml").unlink()
+    assert not policy.look()  # an empty folder is a mistake, and the policy before it stays
+    assert "constraints" in policy.warnings[0]
+
+
 async def test_while_watched_new_rules_are_announced_before_they_are_in_force(file: Path) -> None:
     policy = opened(file)
     before = policy.rules().digest
