@@ -10,7 +10,8 @@ from typing import Any
 
 from domain.verdict import MetricVerdict, MetricWindow, Verdict, VerdictKind
 from evals.judging_input import Case
-from nodes.judge import judge
+from nodes.gauges import KIND
+from nodes.watch import judge_all
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,23 @@ def judge_case(case: Case, *, tracked: bool = False) -> Judged:
     windows, options = case.windows, case.options
     objectives: dict[str, float | None] = {**options.objectives}
     for window in windows:
-        objectives.setdefault(window.metric, None)
+        if window.kind != KIND:
+            objectives.setdefault(window.metric, None)
     starts: dict[str, set[datetime]] = {}
     for window in windows:
         starts.setdefault(window.metric, set()).add(window.start)
     planned = max((len(one) for one in starts.values()), default=0)
 
     def said(seen: Sequence[MetricWindow], final: bool) -> Verdict:
-        return judge(
+        return judge_all(
             seen,
             objectives=objectives,
+            metrics=case.metrics,
+            compared=case.compared,
             config=options.judge,
             final=final,
             planned=planned,
+            seconds=windows[0].seconds if windows else 0.0,
             weight=options.weight,
         )
 
@@ -107,6 +112,9 @@ def metric_json(one: MetricVerdict) -> dict[str, Any]:
         "stable_total": one.stable_total,
         "share": one.share,
         "dispersion": one.dispersion,
+        "value": one.value,
+        "stable_value": one.stable_value,
+        "limit_value": one.limit_value,
         "windows": one.windows,
         "reason": one.reason,
     }

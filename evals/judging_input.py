@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from domain.errors import SourceError, SourceProblem
+from domain.metric import Metric
 from domain.verdict import Counts, MetricWindow
 from nodes.judge import JudgeConfig
 
@@ -103,6 +104,10 @@ class Case:
     id: str
     windows: tuple[MetricWindow, ...]
     options: Options
+    metrics: tuple[Metric, ...] = ()
+    """The service's own numbers among the windows, and how they are judged."""
+    compared: bool = True
+    """Whether there was a stable beside the version."""
 
 
 def read_cases(text: str, file: str, base: dict[str, Any] | None = None) -> Iterator[Case]:

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from domain.metric import Metric
 from domain.service import Catalogue, Environment, Service, Target
 from domain.verdict import MetricWindow
 from evals.judging_input import Case, read_options
-from nodes.watch import read_window
+from nodes.watch import judgeable, read_gauge, read_window
 from tools.prometheus import PrometheusMetrics
 
 MOST_WINDOWS = 2_000
@@ -50,7 +51,18 @@ def read_past(
     options = read_options(base, "--config")
     objectives = {**{sli.name: sli.objective for sli in service.slis}, **options.objectives}
     name = f"{service.name} {release.version} in {environment.name}"
-    return Case(name, windows, type(options)(options.judge, objectives, options.weight))
+    return Case(
+        name,
+        windows,
+        type(options)(options.judge, objectives, options.weight),
+        _own(release, service),
+        release.baseline is not None,
+    )
+
+
+def _own(release: PastRelease, service: Service) -> tuple[Metric, ...]:
+    """The service's own numbers that say something here."""
+    return judgeable(service.metrics, compared=release.baseline is not None)
 
 
 def _where(release: PastRelease) -> tuple[Service, Environment]:
@@ -58,8 +70,8 @@ def _where(release: PastRelease) -> tuple[Service, Environment]:
     if service is None:
         known = ", ".join(one.name for one in release.catalogue.services)
         raise ValueError(f"there is no service {release.service} in services.yaml; known: {known}")
-    if not service.slis:
-        raise ValueError(f"{service.name} has no SLIs in services.yaml to be judged by")
+    if not service.slis and not _own(release, service):
+        raise ValueError(f"{service.name} has nothing in services.yaml to be judged by here")
     if release.environment is None:
         return service, service.environments[-1]
     environment = service.environment(release.environment)
@@ -91,7 +103,13 @@ async def _read(
                         metrics, sli, target, release.version, release.baseline, start, seconds
                     )
                     for sli in service.slis
-                )
+                ),
+                *(
+                    read_gauge(
+                        metrics, own, target, release.version, release.baseline, start, seconds
+                    )
+                    for own in _own(release, service)
+                ),
             )
         return tuple(windows)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -40,7 +40,11 @@ class Watch:
         """Judge a check as of `now`. A `pre` check looks back instead of waiting."""
         service = self.catalogue().service(check.target.service)
         slis = _chosen(service.slis, check) if service is not None else ()
-        metrics = _judgeable(_chosen(service.metrics, check), check) if service is not None else ()
+        metrics = (
+            judgeable(_chosen(service.metrics, check), compared=check.baseline is not None)
+            if service is not None
+            else ()
+        )
         if not slis and not metrics:
             verdict = Verdict(
                 kind=VerdictKind.NODATA,
@@ -75,33 +79,18 @@ class Watch:
         *,
         final: bool,
     ) -> Verdict:
-        """The counted indicators by the test, the service's own numbers by their rule."""
         total = window_count(check)
-        counted = None
-        if slis:
-            counted = judge(
-                [one for one in windows if one.kind != KIND],
-                objectives={sli.name: sli.objective for sli in slis},
-                config=self.config,
-                final=final,
-                planned=total,
-                weight=check.weight if check.baseline and check.phase == "canary" else None,
-            )
-        warmup = self.config.warmup
-        if warmup is None:
-            warmup = warmup_of(total, check.interval_seconds, self.config.warmup_seconds)
-        gauges = [
-            judge_gauge(
-                metric,
-                [one for one in windows if one.kind == KIND and one.metric == metric.name],
-                compared=check.baseline is not None,
-                warmup=warmup,
-                config=self.config,
-                final=final,
-            )
-            for metric in metrics
-        ]
-        return joined(counted, gauges) if gauges or counted is None else counted
+        return judge_all(
+            windows,
+            objectives={sli.name: sli.objective for sli in slis},
+            metrics=metrics,
+            compared=check.baseline is not None,
+            config=self.config,
+            final=final,
+            planned=total,
+            seconds=check.interval_seconds,
+            weight=check.weight if check.baseline and check.phase == "canary" else None,
+        )
 
     async def _read(
         self,
@@ -122,30 +111,18 @@ class Watch:
             )
             for sli in slis
         ]
-        return counted + [await self._measure(metric, check, start) for metric in metrics]
-
-    async def _measure(self, metric: Metric, check: MetricsCheck, start: datetime) -> MetricWindow:
-        """A service's own number over one window, of both versions where both serve."""
-        seconds = check.interval_seconds
-        end = start + timedelta(seconds=seconds)
-        canary = await self.metrics.value(metric, check.target, check.version, end, seconds)
-        stable: float | Gap | None = None
-        if check.baseline and metric.tolerance is not None:
-            stable = await self.metrics.value(metric, check.target, check.baseline, end, seconds)
-        gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
-        return MetricWindow(
-            start=start,
-            seconds=seconds,
-            metric=metric.name,
-            kind=KIND,
-            stable=None,
-            canary=None,
-            gap=gap,
-            measured=Measured(
-                canary=canary if isinstance(canary, float) else None,
-                stable=stable if isinstance(stable, float) else None,
-            ),
-        )
+        return counted + [
+            await read_gauge(
+                self.metrics,
+                metric,
+                check.target,
+                check.version,
+                check.baseline,
+                start,
+                check.interval_seconds,
+            )
+            for metric in metrics
+        ]
 
 
 Named = TypeVar("Named", SLI, Metric)
@@ -154,12 +131,6 @@ Named = TypeVar("Named", SLI, Metric)
 def _chosen(named: Sequence[Named], check: MetricsCheck) -> tuple[Named, ...]:
     """Those that the check names; all where it names none."""
     return tuple(one for one in named if check.metrics is None or one.name in check.metrics)
-
-
-def _judgeable(metrics: Sequence[Metric], check: MetricsCheck) -> tuple[Metric, ...]:
-    """Without a stable beside it, a metric that has only a tolerance says nothing."""
-    compared = check.baseline is not None
-    return tuple(one for one in metrics if one.can_judge(compared=compared))
 
 
 async def read_window(
@@ -187,6 +158,83 @@ async def read_window(
         stable=stable if isinstance(stable, Counts) else None,
         gap=gap,
     )
+
+
+async def read_gauge(
+    metrics: MetricsReader,
+    metric: Metric,
+    target: Target,
+    version: str,
+    baseline: str | None,
+    start: datetime,
+    seconds: float,
+) -> MetricWindow:
+    """A service's own number over one window, of both versions where both are compared."""
+    end = start + timedelta(seconds=seconds)
+    canary = await metrics.value(metric, target, version, end, seconds)
+    stable: float | Gap | None = None
+    if baseline and metric.tolerance is not None:
+        stable = await metrics.value(metric, target, baseline, end, seconds)
+    gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
+    return MetricWindow(
+        start=start,
+        seconds=seconds,
+        metric=metric.name,
+        kind=KIND,
+        stable=None,
+        canary=None,
+        gap=gap,
+        measured=Measured(
+            canary=canary if isinstance(canary, float) else None,
+            stable=stable if isinstance(stable, float) else None,
+        ),
+    )
+
+
+def judge_all(
+    windows: Sequence[MetricWindow],
+    *,
+    objectives: Mapping[str, float | None],
+    metrics: Sequence[Metric],
+    compared: bool,
+    config: JudgeConfig,
+    final: bool,
+    planned: int,
+    seconds: float,
+    weight: float | None,
+) -> Verdict:
+    """The counted indicators by the test, the service's own numbers by their rule; the worst
+    decides. `planned` windows of `seconds` each make the whole check, see `nodes.judge.judge`."""
+    counted = None
+    if objectives:
+        counted = judge(
+            [one for one in windows if one.kind != KIND],
+            objectives=objectives,
+            config=config,
+            final=final,
+            planned=planned,
+            weight=weight,
+        )
+    warmup = config.warmup
+    if warmup is None:
+        warmup = warmup_of(planned, seconds, config.warmup_seconds) if metrics else 0
+    gauges = [
+        judge_gauge(
+            metric,
+            [one for one in windows if one.kind == KIND and one.metric == metric.name],
+            compared=compared,
+            warmup=warmup,
+            config=config,
+            final=final,
+        )
+        for metric in metrics
+    ]
+    return joined(counted, gauges) if gauges or counted is None else counted
+
+
+def judgeable(metrics: Sequence[Metric], *, compared: bool) -> tuple[Metric, ...]:
+    """Without a stable beside it, a metric that has only a tolerance says nothing."""
+    return tuple(one for one in metrics if one.can_judge(compared=compared))
 
 
 def window_count(check: MetricsCheck) -> int:

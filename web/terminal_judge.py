@@ -53,6 +53,11 @@ def _numbers(metrics: Iterable[MetricVerdict]) -> Table:
         table.add_column(column, justify=justify, overflow="fold")
     for one in metrics:
         colour = COLOURS.get(one.verdict.value, "magenta")
+        if one.value is not None:
+            numbers = (one.value, one.stable_value, one.limit_value)
+            plain = ("-" if number is None else f"{number:,.4g}" for number in numbers)
+            table.add_row(escape(one.metric), f"[{colour}]{one.verdict.value}[/]", *plain, "-", "-")
+            continue
         table.add_row(
             escape(one.metric),
             f"[{colour}]{one.verdict.value}[/]",
@@ -80,14 +85,16 @@ def _pictures(
     track: Sequence[float | None],
     out: Console,
 ) -> None:
-    canary = [_rate(window.canary) for window in windows]
-    stable = [_rate(window.stable) for window in windows]
+    own = any(window.measured is not None for window in windows)
+    canary = [w.measured.canary if w.measured else _rate(w.canary) for w in windows]
+    stable = [w.measured.stable if w.measured else _rate(w.stable) for w in windows]
     top = max((rate for rate in (*canary, *stable) if rate is not None), default=0.0)
     rows = [("canary", canary, "orange3"), ("stable", stable, "blue")]
     for label, rates, colour in rows:
         if any(rate is not None for rate in rates):
             line = sparkline(rates, top)
-            note = f"  up to {_percent(max(r for r in rates if r is not None))}"
+            most = max(rate for rate in rates if rate is not None)
+            note = f"  up to {f'{most:,.4g}' if own else _percent(most)}"
             out.print(
                 f"  {escape(one.metric)} {label:8} [{colour}]{line}[/]{note}", highlight=False
             )

@@ -44,6 +44,15 @@ services:
     environments:
       - {name: prod, namespace: shop, bake: 20s, interval: 2s}
 """
+OWN = """
+    metrics:
+      - name: pace
+        query: sum(rate(http_requests_total{version="$version"}[$window]))
+        direction: lower
+        limit: 500
+        fail_when: {breaches: 2, of: 3}
+    environments:
+"""
 
 
 @dataclass
@@ -119,6 +128,23 @@ async def _serve(url: str, counter: Counter) -> tuple[datetime, datetime]:
             count("1.2.0", 100, 0)
             await asyncio.sleep(0.1)
         return since, datetime.now(UTC)
+
+
+def test_a_services_own_numbers_are_judged_as_they_would_have_been_live(
+    past: Past, tmp_path: Path
+) -> None:
+    services = tmp_path / "services.yaml"
+    services.write_text(OWN.join(SERVICES.split("\n    environments:\n")))
+    own = Past(past.url, past.since, past.until, services)
+    code, said = judged(own, "1.2.0", "--json")
+    assert code == 0, said
+    found = json.loads(said)
+    assert found["verdict"] == "fail", found["reason"]
+    metric = next(one for one in found["metrics"] if one["metric"] == "pace")
+    assert metric["value"] > metric["limit_value"] == 500
+    code, said = judged(own, "1.2.0")
+    assert code == 1, said
+    assert "pace" in said
 
 
 def judged(past: Past, version: str, *more: str) -> tuple[int, str]:
