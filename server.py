@@ -64,11 +64,12 @@ from surface import Access, make_app, open_access
 from tools.catalogue import load_catalogue
 from tools.toolbox import Backend, Toolbox
 from web.auth import session_key
+from web.crew import Berth, Crew, stops_with_parent
 from web.logs import set_up_logging
 from web.metrics import Metrics
 from web.policy_file import PolicyInForce
 from web.redacting import known_secrets, open_redactor
-from web.serving import Listening, is_loopback
+from web.serving import Listening, is_loopback, loop_factory
 from web.sharing import PictureLinks
 from web.sinks import Sinks
 
@@ -105,9 +106,10 @@ class House:
     standing: roles.Standing
     """What this process could do to the audit record."""
 
-    def app(self, access: Access) -> ASGIApp:
-        """The web application on this house."""
+    def app(self, access: Access, warnings: Callable[[], tuple[str, ...]] = tuple) -> ASGIApp:
+        """The web application on this house; `warnings` are told beside its own."""
         return make_app(
+            warned=warnings,
             settings=self.settings,
             books=self.books,
             hints=self.hints,
@@ -148,13 +150,19 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    settings: Settings, *, base_url: str, world: SimulatedWorld | None = None, host: bool = True
+    settings: Settings,
+    *,
+    base_url: str,
+    world: SimulatedWorld | None = None,
+    host: bool = True,
+    alone: bool = True,
 ) -> AsyncIterator[House]:
     """Open the store, the backends and the graph; close them in the reverse order.
 
     A process that is not the `host` attaches to the simulated world that another one of the same
-    data folder runs. Raises SourceError for a policy or catalogue that is wrong, before anything
-    is started.
+    data folder runs. One that is not `alone` decides nothing, and leaves to the process it belongs
+    to what one of them has to do: announcing policies, linking the audit record. Raises
+    SourceError for a policy or catalogue that is wrong, before anything is started.
     """
     policy, catalogue = load_files(settings)
     settings.fermata_data.mkdir(parents=True, exist_ok=True)
@@ -168,9 +176,10 @@ async def open_house(
         url = database.url
         books = Books.of(database)
 
-        announce = _announcing(books)
+        announce = _announcing(books) if alone else _told_by_another
         await announce(policy.rules(), str(settings.fermata_policy))
-        await stack.enter_async_context(books.audit.linking())
+        if alone:
+            await stack.enter_async_context(books.audit.linking())
         clock, toolbox = await stack.enter_async_context(
             open_backends(settings, catalogue, world, host=host)
         )
@@ -297,6 +306,10 @@ def _announcing(books: Books) -> Callable[[Rules, str], Awaitable[None]]:
     return announce
 
 
+async def _told_by_another(_rules: Rules, _source: str) -> None:
+    """The process that decides announces what it decides by."""
+
+
 def _nodes(
     the_rules: Callable[[], Rules],
     announce: Callable[[Rules, str], Awaitable[None]],
@@ -385,10 +398,12 @@ def _nodes(
     )
 
 
-async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
+async def serve(settings: Settings, host: str, port: int, workers: int, processes: int = 1) -> int:
     """Serve webhooks, API and pages, and advance runs, until SIGINT or SIGTERM.
 
-    Raises `PortTaken`, and `Unsafe` on an address others can reach without FERMATA_TOKENS.
+    One process does it all; with more, that many serve, and this one does everything else.
+    Raises `PortTaken`, `NoCrew`, and `Unsafe` on an address others can reach without
+    FERMATA_TOKENS.
     """
     if settings.fermata_tokens is None and not is_loopback(host):
         raise Unsafe(
@@ -400,14 +415,40 @@ async def serve(settings: Settings, host: str, port: int, workers: int) -> int:
     stopping = asyncio.Event()
     on_stop(stopping.set)
     base_url = settings.fermata_url or listening.url
-    async with open_house(settings, base_url=base_url) as house:
+    async with contextlib.AsyncExitStack() as stack:
+        house = await stack.enter_async_context(open_house(settings, base_url=base_url))
         access = open_access(settings)
-        async with listening.serving(house.app(access)), advancing(house, workers):
+        if processes == 1:
+            web = listening.serving(house.app(access))
+        else:
+            stack.callback(listening.close)
+            web = Crew(serve_beside, (settings, base_url, listening), processes).serving()
+        async with web, advancing(house, workers):
             print_banner(house, access)
             settle_memory()
             await stopping.wait()
             log.info("stopping: runs are put down at their next step")
     return 0
+
+
+def serve_beside(settings: Settings, base_url: str, listening: Listening, berth: Berth) -> None:
+    """A process that serves on a socket that others share, and does nothing else."""
+
+    async def serving() -> None:
+        stopping = asyncio.Event()
+        stops_with_parent(stopping.set)
+        set_up_logging(settings.fermata_log, the_redactor(settings))
+        structlog.contextvars.bind_contextvars(process=berth.number)
+        opened = open_house(settings, base_url=base_url, host=False, alone=False)
+        async with opened as house:
+            app = house.app(open_access(settings), berth.warnings)
+            async with listening.serving(app):
+                settle_memory()
+                berth.is_serving()
+                await stopping.wait()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serving())
 
 
 @contextlib.asynccontextmanager

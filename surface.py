@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -115,8 +116,10 @@ def make_app(
     sinks: Sinks,
     standing: Standing,
     forge: ForgeReader,
+    warned: Callable[[], tuple[str, ...]] = tuple,
 ) -> ASGIApp:
-    """The application: intake, API, pages, health."""
+    """The application: intake, API, pages, health. `warned`: what to tell beside its own
+    warnings."""
 
     async def hint(run_id: UUID) -> None:
         await hints.enqueue(run_id)
@@ -152,7 +155,7 @@ def make_app(
     def warnings() -> tuple[str, ...]:
         tokens = gatekeeper.tokens
         problem = tokens.problem if isinstance(tokens, TokenFile) else ""
-        return (*policy.warnings, *((problem,) if problem else ()))
+        return (*policy.warnings, *((problem,) if problem else ()), *warned())
 
     edge = Edge(
         events=metrics.counted(books.events),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -22,15 +22,24 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8321,
     workers: Annotated[int, typer.Option(help="Runs advanced at once; 0: only the web.")] = 20,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that serve; from 2 on they do nothing else, beside this one."
+        ),
+    ] = 1,
 ) -> None:
     """Serve webhooks, API and pages, and advance runs in the same process.
 
     With no backends set, everything outside is simulated, and the banner says so. On any address
     but loopback, tokens (FERMATA_TOKENS) are required.
     """
-    import server
+    from web.crew import counted_together
 
-    _serving(lambda: server.serve(settings(), host, port, workers))
+    with counted_together() if processes > 1 else contextlib.nullcontext():
+        import server
+
+        _serving(lambda: server.serve(settings(), host, port, workers, processes))
 
 
 @app.command()
@@ -58,19 +67,11 @@ def demo(
     _serving(lambda: play.main(settings(), port, stay))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop, where there is one."""
-    try:
-        import uvloop
-    except ImportError:  # not made for Windows
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
 def _serving(make: Any) -> None:
+    from web.serving import loop_factory
+
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             code = runner.run(make())
     except SourceError as error:
         raise fail(str(error), code=2) from error

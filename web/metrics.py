@@ -1,15 +1,21 @@
-"""What Fermata counts of itself, for Prometheus. Each process counts what it does itself."""
+"""What Fermata counts of itself, for Prometheus.
+
+Each process counts what it does itself; those that serve one socket (`web.crew`) count together.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.action import Action
@@ -47,13 +53,7 @@ class Metrics:
 
     def __init__(self) -> None:
         kept = self.registry = CollectorRegistry()
-        self.runs = Gauge("fermata_runs", "Runs by state", ["state"], registry=kept)
-        self.approvals = Gauge(
-            "fermata_approvals_pending", "Questions waiting for people", registry=kept
-        )
-        self.database_up = Gauge(
-            "fermata_database_up", "1 when the database answered this scrape", registry=kept
-        )
+        self._stored = _Stored()
         self.events = Counter(
             "fermata_events",
             "Deliveries by source and what became of them",
@@ -92,18 +92,16 @@ class Metrics:
 
     def refresh(self, runs: Mapping[RunState, int] | None, pending: int | None) -> None:
         """Set what is read from the database; None: it did not answer, so nothing is claimed."""
-        self.database_up.set(0 if runs is None else 1)
-        if runs is None or pending is None:
-            self.runs.clear()
-            self.approvals.set(float("nan"))
-            return
-        for state in RunState:
-            self.runs.labels(state.value).set(runs.get(state, 0))
-        self.approvals.set(pending)
+        self._stored = _Stored(runs, pending)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        stored, counted = CollectorRegistry(), self.registry
+        stored.register(self._stored)
+        if values.ValueClass is not values.MutexValue:  # several processes count together
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        return generate_latest(stored) + generate_latest(counted)
 
     def counted(self, events: Accepts) -> Accepts:
         """The event log, with deliveries counted and timed."""
@@ -134,6 +132,32 @@ class Metrics:
             due = loop.time() + LAG_EVERY_SECONDS
             await asyncio.sleep(LAG_EVERY_SECONDS)
             self.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored(Collector):
+    """What the database said at this scrape; None: it did not answer."""
+
+    runs: Mapping[RunState, int] | None = None
+    pending: int | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        runs = GaugeMetricFamily("fermata_runs", "Runs by state", labels=["state"])
+        if self.runs is not None:
+            for state in RunState:
+                runs.add_metric([state.value], self.runs.get(state, 0))
+        yield runs
+        yield GaugeMetricFamily(
+            "fermata_approvals_pending",
+            "Questions waiting for people",
+            value=float("nan") if self.pending is None else self.pending,
+        )
+        yield GaugeMetricFamily(
+            "fermata_database_up",
+            "1 when the database answered this scrape",
+            value=0 if self.runs is None else 1,
+        )
 
 
 @dataclass(frozen=True)

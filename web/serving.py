@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import uvicorn
@@ -118,6 +118,16 @@ class Listening:
     def close(self) -> None:
         """Give the port back."""
         self._socket.close()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop, where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def is_loopback(host: str) -> bool:
