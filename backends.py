@@ -79,7 +79,7 @@ async def open_backends(
         github, forge_reader, forge_writer, forge = await _forge(settings, stack)
         notifier, notify = await _notifier(settings, stack)
         delivery = await open_delivery(
-            settings, catalogue, client, github, stack, is_real=real_cluster
+            settings, catalogue, client, github, stack, is_real=real_cluster, clock=clock
         )
         backends += delivery.backends
         writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, delivery.writer)

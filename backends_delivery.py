@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import get_args
 
+from domain.clock import Clock
 from domain.service import Catalogue, Executor
 from settings import Settings
 from tools.argo_read import ArgoReader
@@ -48,9 +49,11 @@ async def open_delivery(
     stack: contextlib.AsyncExitStack,
     *,
     is_real: bool,
+    clock: Clock,
 ) -> Delivery:
-    """Every executor that there is what it takes for. `is_real`: the cluster is a real one."""
-    plain = KubernetesReader(client)
+    """Every executor that there is what it takes for. `is_real`: the cluster is a real one; `clock`
+    is its time."""
+    plain = KubernetesReader(client, clock=clock)
     writers: dict[Executor, WritePort] = {"kubernetes": KubernetesWriter(client)}
     readers: dict[Executor, ClusterReader] = {"kubernetes": plain}
     renderers: dict[Executor, Renderer] = {"kubernetes": KubernetesRenderer(client)}

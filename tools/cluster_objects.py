@@ -176,11 +176,10 @@ def with_image(deployment: Json, target: Target, image: str) -> Json:
 
 def full_replicas(stable: Json, target: Target) -> int:
     """What stable needs to carry all traffic: what it had before replica weighting took some
-    away, or else what it has, but not less than the catalogue says."""
+    away, or else what the catalogue says, but never less than it has: somebody may have asked for
+    more since."""
     noted = notes_of(stable).get(FULL, "")
-    if noted.isdigit():
-        return int(noted)
-    return max(replicas(stable), target.replicas)
+    return max(replicas(stable), int(noted) if noted.isdigit() else target.replicas)
 
 
 # --- manifests ---

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
+from domain.clock import Clock, SystemClock
 from domain.errors import Permanent, Temporary
 from domain.service import Target
 from domain.workload import TrackState, WorkloadState
@@ -18,11 +20,12 @@ class KubernetesReader:
     """`ClusterReader` on the Kubernetes API.
 
     `require_route_status` False counts a route as accepted when no gateway has written a status at
-    all: for clusters whose gateway writes none.
+    all: for clusters whose gateway writes none. `clock` is the cluster's time.
     """
 
     client: ClusterClient
     require_route_status: bool = True
+    clock: Clock = field(default_factory=SystemClock)
 
     async def workload(self, target: Target) -> WorkloadState:
         """The target's Deployments and route; None for what does not exist.
@@ -46,7 +49,7 @@ class KubernetesReader:
         status = deployment.get("status") or {}
         observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         # A condition of an older generation says nothing of this one.
-        stalled = _stalled(status) if observed else ""
+        stalled = stalled_reason(deployment, self.clock.now()) if observed else ""
         if stalled and (why := await self._pods_reason(deployment)):
             stalled = f"{stalled}; {why}"
         return TrackState(
@@ -98,9 +101,34 @@ def _worded(pod: str, reason: str, message: str | None) -> str:
     return f"pod {pod}: {reason}" + (f" ({text})" if text else "")
 
 
-def _stalled(status: Json) -> str:
-    for condition in status.get("conditions") or ():
+def stalled_reason(deployment: Json, now: datetime) -> str:
+    """That a Deployment's progress deadline is over, in its controller's words; '' when it is not.
+
+    The controller leaves the condition of the last template in place until it sees the new one get
+    somewhere, although it reports the new generation as observed. So the condition counts once the
+    deadline has passed since somebody wrote the spec.
+    """
+    for condition in (deployment.get("status") or {}).get("conditions") or ():
         late = condition.get("reason") == "ProgressDeadlineExceeded"
         if condition["type"] == "Progressing" and condition["status"] == "False" and late:
+            written, said = _spec_written(deployment), condition.get("lastUpdateTime")
+            # Whole seconds on both sides: of the same second it is not known which came first.
+            older = bool(written and said and datetime.fromisoformat(said) <= written)
+            if older and written is not None and now < written + _deadline(deployment):
+                return ""
             return f"ProgressDeadlineExceeded: {condition.get('message') or 'no message'}"
     return ""
+
+
+def _spec_written(deployment: Json) -> datetime | None:
+    """When somebody last wrote the spec, in whole seconds; None where nobody kept account."""
+    times = [
+        datetime.fromisoformat(one["time"])
+        for one in deployment["metadata"].get("managedFields") or ()
+        if not one.get("subresource") and "f:spec" in (one.get("fieldsV1") or {}) and "time" in one
+    ]
+    return max(times, default=None)
+
+
+def _deadline(deployment: Json) -> timedelta:
+    return timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from store import embedded
 from store.embedded import EmbeddedPostgres
-from tests.chaos.scene import Stuck
+from tests.chaos.runs import Stuck
 from tests.chaos.tally import Tally
 from tests.chaos.workers import Zygote
 

@@ -5,26 +5,20 @@ They run in the test's own process; workers are processes of their own that atta
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import html
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 import httpx
-import psycopg
 import yaml
 from aiohttp import web
 
 import server
-from domain.approval import ApprovalState, Vote
 from domain.event import Actor, Event, PullRequestChanged
 from domain.intake import StartRun
 from evals.simulated import SimulatedWorld
@@ -33,14 +27,12 @@ from evals.world.faults import FaultRule
 from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE
 from evals.world.kube.store import Change
 from evals.world.world import World
-from policy.votes import judge_vote
 from settings import Settings
 from store import migrate
 from store.books import Books
 from store.database import Database
-from store.records import RunDetail
 from surface import open_access
-from tests.chaos.zygote import Order
+from tests.chaos.runs import Runs, new_database
 from tests.servers.github import GitHubServer, Pull, Repo
 from tests.servers.local import LocalServer
 from tools.catalogue import load_catalogue
@@ -48,16 +40,6 @@ from tools.catalogue import load_catalogue
 HERE = Path(__file__).parent
 SPEED = 40.0
 """Simulated seconds a real second: a bake of 20 s takes half a second."""
-LEASE_SECONDS = 10.0
-"""Longer than a busy machine keeps a worker from its heartbeat. A scene does not wait for it where
-it has killed the worker itself, see `Scene.bury`."""
-STUCK_SECONDS = 90.0
-"""A run that has not got any further for so long is stuck, however busy the machine is."""
-LONGEST_SECONDS = 600.0
-"""A run that still is not at its end goes round in circles."""
-POLL_SECONDS = 0.05
-DOUBT = "Go on all the same?"
-"""How a question about a check that did not pass outright ends."""
 FIRST = "1.0.0"
 WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
@@ -91,29 +73,6 @@ def services_yaml(names: Iterable[str], summed: str) -> str:
         for name in names
     ]
     return yaml.safe_dump({"version": 1, "defaults": defaults, "services": services})
-
-
-class Stuck(AssertionError):
-    """A run does not come to its end; counted as such."""
-
-
-@dataclass
-class Patience:
-    """Waits as long as something moves: raises `Stuck` once nothing has for `STUCK_SECONDS`."""
-
-    _seen: object = None
-    _began: float = field(default_factory=time.monotonic)
-    _moved: float = field(default_factory=time.monotonic)
-
-    def check(self, mark: object, told: str) -> None:
-        """`mark` is compared with the last one; `told` says where things stand."""
-        now = time.monotonic()
-        if mark != self._seen:
-            self._seen, self._moved = mark, now
-        if now - self._moved > STUCK_SECONDS:
-            raise Stuck(f"nothing has moved for {STUCK_SECONDS:.0f} s: {told}")
-        if now - self._began > LONGEST_SECONDS:
-            raise Stuck(f"no end after {LONGEST_SECONDS:.0f} s: {told}")
 
 
 class Sink(LocalServer):
@@ -154,39 +113,23 @@ class Journal:
         ]
 
 
-@dataclass
-class Scene:
+@dataclass(kw_only=True)
+class Scene(Runs):
     """Everything a run needs but workers."""
 
-    data: Path
-    url: str
     simulated: SimulatedWorld
     github: GitHubServer
     sink: Sink
-    books: Books
     journal: Journal
     writes: FaultRule
     """Counts every request that would change something in the cluster."""
-    env: dict[str, str]
     tells_slack: bool
-    lease: float = LEASE_SECONDS
 
     @property
     def world(self) -> World:
         """The world itself."""
         assert isinstance(self.simulated.world, World)
         return self.simulated.world
-
-    def order(self, **more: object) -> Order:
-        """An order for a worker of this scene."""
-        return Order(
-            env=self.env, log=str(self.data / "workers.log"), lease=self.lease, **more  # type: ignore[arg-type]
-        )  # fmt: skip
-
-    def log(self) -> str:
-        """The end of what the workers have said."""
-        file = self.data / "workers.log"
-        return file.read_text(encoding="utf-8")[-6000:] if file.exists() else ""
 
     async def release(self, service: str, version: str) -> UUID:
         """A merged pull request of its own asks for a release; its run."""
@@ -210,83 +153,6 @@ class Scene:
         receipt = await self.books.events.accept(event, [start], b"{}")
         assert receipt.run_id is not None
         return receipt.run_id
-
-    async def detail(self, run_id: UUID) -> RunDetail:
-        """Everything about a run."""
-        found = await self.books.queries.run_detail(run_id)
-        assert found is not None
-        return found
-
-    async def vote(self) -> None:
-        """Say yes to whatever is asked, but no when a bad version's check is in doubt."""
-        for request in await self.books.approvals.list(ApprovalState.PENDING, 100):
-            now = self.simulated.clock.now()
-            in_doubt = request.question.endswith(DOUBT)
-            bad = in_doubt and "-bad" in ((await self.detail(request.run_id)).run.sha or "")
-            vote = Vote(
-                principal="grace", roles=("release-manager",),
-                decision="reject" if bad else "approve",
-                comment="looked at it", via="api", at=now,
-            )  # fmt: skip
-            await self.books.approvals.vote(
-                request.id, vote, request.digest, partial(judge_vote, now=now)
-            )
-
-    async def until(
-        self, run_id: UUID, what: Callable[[RunDetail], bool], *, vote: bool = True
-    ) -> RunDetail:
-        """Poll a run until `what` holds, voting on the way. Raises `Stuck` with where it stands."""
-        patience = Patience()
-        while True:
-            if vote:
-                await self.vote()
-            detail = await self.detail(run_id)
-            if what(detail):
-                return detail
-            run = detail.run
-            patience.check(
-                (run.state, run.step_id, len(detail.verdicts)),
-                f"{run.state} at {run.step_id}: {run.reason}\n{self.log()}",
-            )
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def is_final(self, run_id: UUID) -> bool:
-        """Whether a run has ended."""
-        return bool(
-            await self.books.database.value(
-                "SELECT finished_at IS NOT NULL FROM runs WHERE id = %(run)s", {"run": run_id}
-            )
-        )
-
-    async def ended(self, *run_ids: UUID) -> list[RunDetail]:
-        """Wait for the end of runs, voting on the way. Raises `Stuck` with where they stand."""
-        patience, left = Patience(), set(run_ids)
-        while True:
-            rows = await self.books.database.rows(
-                "SELECT id, finished_at IS NOT NULL, concat_ws(' ', id, state, step_id, "
-                "(SELECT count(*) FROM verdicts v WHERE v.run_id = r.id)), reason "
-                "FROM runs r WHERE id = ANY (%(runs)s)",
-                {"runs": list(left)},
-            )
-            left -= {run_id for run_id, final, _, _ in rows if final}
-            if not left:
-                return [await self.detail(run_id) for run_id in run_ids]
-            stands = sorted(where for _, final, where, _ in rows if not final)
-            reasons = sorted(reason for _, final, _, reason in rows if not final)
-            patience.check(stands, f"{stands} {reasons}\n{self.log()}")
-            await self.vote()
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def bury(self, pid: int) -> None:
-        """Let the leases of a worker that is dead run out at once, instead of waiting for it.
-
-        It was forked on this machine, so its number is in its name.
-        """
-        await self.books.database.count(
-            "UPDATE workers SET until = clock_timestamp() - interval '1 second' "
-            "WHERE name LIKE '%%:' || %(pid)s",
-            {"pid": str(pid)},
-        )
 
     async def page(self, run_id: UUID) -> str:
         """What a run's page says, without its markup."""
@@ -340,7 +206,7 @@ async def open_scene(
     """
     names = list(services)
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
-    url = await _new_database(server_url, durable=durable)
+    url = await new_database(server_url, durable=durable)
     catalogue_file = data / "services.yaml"
     catalogue_file.write_text(services_yaml(names, summed), encoding="utf-8")
     catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
@@ -363,6 +229,7 @@ async def open_scene(
         yield Scene(
             data=data,
             url=url,
+            clock=clock,
             simulated=simulated,
             github=github,
             sink=sink,
@@ -381,12 +248,3 @@ async def open_scene(
             },
             tells_slack=tells_slack,
         )
-
-
-async def _new_database(server_url: str, *, durable: bool) -> str:
-    name = f"chaos_{uuid4().hex[:10]}"
-    async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as conn:
-        await conn.execute(f"CREATE DATABASE {name}")
-        if not durable:
-            await conn.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))

@@ -11,6 +11,7 @@ from domain.effect import EffectState
 from domain.run import RunState
 from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE
 from store.records import RunDetail
+from tests.chaos.runs import Runs
 from tests.chaos.scene import FIRST, Scene
 
 
@@ -92,8 +93,8 @@ async def examine(
     if seen.state is not expected.state:
         found.wrong.append(f"ended {seen.state} instead of {expected.state}: {detail.run.reason}")
     found.wrong += _end_state(scene, service, image)
-    found.wrong += _law_two(detail)
-    found.lost += await _rows(scene, detail)
+    found.wrong += law_two(detail)
+    found.lost += await left_over(scene, detail)
     _told(scene, detail, expected, found)
     return found
 
@@ -145,7 +146,7 @@ def _end_state(scene: Scene, service: str, version: str) -> list[str]:
     return wrong
 
 
-def _law_two(detail: RunDetail) -> list[str]:
+def law_two(detail: RunDetail) -> list[str]:
     """Each applied effect stands on a decision that allowed exactly it; votes counted once."""
     decisions = {one.id: one for one in detail.decisions}
     wrong = []
@@ -167,9 +168,9 @@ def _law_two(detail: RunDetail) -> list[str]:
     return wrong
 
 
-async def _rows(scene: Scene, detail: RunDetail) -> list[str]:
+async def left_over(runs: Runs, detail: RunDetail) -> list[str]:
     """The event has its run, and nothing is left over of a run that has ended."""
-    database, run = scene.books.database, {"run": detail.run.id}
+    database, run = runs.books.database, {"run": detail.run.id}
     lost = []
     if not await database.value(
         "SELECT true FROM events WHERE %(run)s = ANY (run_ids) AND status = 'accepted'", run

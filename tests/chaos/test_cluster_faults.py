@@ -18,7 +18,8 @@ import pytest_asyncio
 from domain.run import RunState
 from evals.world.faults import FaultRule
 from store.records import RunDetail
-from tests.chaos.scene import POLL_SECONDS, Patience, Scene, open_scene
+from tests.chaos.runs import POLL_SECONDS, Patience
+from tests.chaos.scene import Scene, open_scene
 from tests.chaos.tally import Tally, Traces
 from tests.chaos.test_crash_points import GOOD, WARM, undisturbed
 from tests.chaos.workers import Zygote

@@ -9,19 +9,18 @@ killed there once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from domain.run import RunState
 from store.records import RunDetail
-from tests.chaos.scene import POLL_SECONDS, Patience, Scene, open_scene
+from tests.chaos.runs import POLL_SECONDS, Patience
+from tests.chaos.scene import Scene, open_scene
 from tests.chaos.tally import Tally, Traces, traces
-from tests.chaos.workers import Worker, Zygote
+from tests.chaos.workers import Zygote, crew
 from tests.chaos.zygote import locked
 
 GOOD, BAD = "2.0.0", "2.0.0-bad"
@@ -168,7 +167,9 @@ async def _kill_once(
         expected, points = await undisturbed(scene, zygote, "calm", version)
         waiting = deque(by_itself(version, points))
         begun, missed, patience = 0, Counter[str](), Patience()
-        async with crew(scene, zygote, strikes) as check:
+        # One run at a time: a kill is to hit one run, at one point.
+        order = scene.order(at=str(strikes), concurrency=1)
+        async with crew(zygote, order, scene.bury, WORKERS) as check:
             while waiting or any(lane.run_id for lane in lanes):
                 check()
                 await scene.vote()
@@ -221,40 +222,6 @@ async def _look(
     if detail.run.state is RunState.SUCCEEDED:
         lane.running = detail.run.sha or ""
     return not left
-
-
-@contextlib.asynccontextmanager
-async def crew(scene: Scene, zygote: Zygote, strikes: Path) -> AsyncIterator[Callable[[], None]]:
-    """Workers, each replaced as soon as it has been killed; gives what fails when one ended
-    otherwise."""
-    # One run at a time: a kill is to hit one run, at one point.
-    order = scene.order(at=str(strikes), concurrency=1)
-
-    async def place() -> None:
-        while True:
-            worker = await zygote.start(order)
-            at_work.add(worker)
-            await worker.ended.wait()
-            at_work.discard(worker)
-            assert worker.code == -signal.SIGKILL, f"a worker ended with {worker.code}"
-            await scene.bury(worker.pid)
-
-    at_work: set[Worker] = set()
-    places = [asyncio.create_task(place()) for _ in range(WORKERS)]
-
-    def check() -> None:
-        for one in places:
-            if one.done():
-                one.result()
-
-    try:
-        yield check
-    finally:
-        for task in places:
-            task.cancel()
-        await asyncio.gather(*places, return_exceptions=True)
-        for worker in at_work:
-            worker.send(signal.SIGKILL)
 
 
 async def test_an_error_that_nobody_has_foreseen_does_not_hold_the_run(

@@ -17,7 +17,8 @@ import redis.asyncio as redis
 
 from store.embedded import EmbeddedPostgres
 from store.records import RunDetail
-from tests.chaos.scene import POLL_SECONDS, Patience, open_scene
+from tests.chaos.runs import POLL_SECONDS, Patience
+from tests.chaos.scene import open_scene
 from tests.chaos.tally import Tally
 from tests.chaos.test_crash_points import ENDINGS, GOOD, undisturbed
 from tests.chaos.workers import Zygote

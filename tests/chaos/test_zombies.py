@@ -9,7 +9,8 @@ import asyncio
 import signal
 from pathlib import Path
 
-from tests.chaos.scene import POLL_SECONDS, Patience, Scene, open_scene
+from tests.chaos.runs import POLL_SECONDS, Patience
+from tests.chaos.scene import Scene, open_scene
 from tests.chaos.tally import Tally, Traces
 from tests.chaos.test_crash_points import BAD, GOOD, STORIES, beside_effects, undisturbed
 from tests.chaos.workers import Worker, Zygote

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from tests.chaos.zygote import Order
@@ -109,3 +110,37 @@ class Zygote:
     def _of(self, pid: int) -> Worker:
         # The worker's own word may come before the zygote's.
         return self._workers.setdefault(pid, Worker(pid))
+
+
+@contextlib.asynccontextmanager
+async def crew(
+    zygote: Zygote, order: Order, bury: Callable[[int], Awaitable[None]], count: int
+) -> AsyncIterator[Callable[[], None]]:
+    """So many workers, each replaced as soon as it has been killed, after `bury` was called with
+    its process id; gives what fails when one ended otherwise."""
+
+    async def place() -> None:
+        while True:
+            worker = await zygote.start(order)
+            at_work.add(worker)
+            await worker.ended.wait()
+            at_work.discard(worker)
+            assert worker.code == -signal.SIGKILL, f"a worker ended with {worker.code}"
+            await bury(worker.pid)
+
+    at_work: set[Worker] = set()
+    places = [asyncio.create_task(place()) for _ in range(count)]
+
+    def check() -> None:
+        for one in places:
+            if one.done():
+                one.result()
+
+    try:
+        yield check
+    finally:
+        for task in places:
+            task.cancel()
+        await asyncio.gather(*places, return_exceptions=True)
+        for worker in at_work:
+            worker.send(signal.SIGKILL)

@@ -42,7 +42,7 @@ class Order:
     One of `kill_new` (SIGKILL at the first point that the file does not name yet, after naming it
     there), `at` (SIGKILL, SIGSTOP or an ERROR, `how`, at the point that the file names for the
     run's version, after taking it out), `record` (write each point down). `only`: at points of this
-    version's run alone.
+    version's run alone; recorded without it, each point comes after its run's version.
     """
 
     env: dict[str, str]
@@ -100,15 +100,17 @@ class StrikeAt:
 
 @dataclass(frozen=True)
 class Record:
-    """Write each point down."""
+    """Write each point down; where it is for no run alone, after the version of its run."""
 
     file: Path
     only: str
 
     def reached(self, point: str) -> None:
-        if VERSION.get() == self.only:
-            with self.file.open("a", encoding="utf-8") as out:
-                out.write(point + "\n")
+        version = VERSION.get()
+        if self.only and version != self.only:
+            return
+        with self.file.open("a", encoding="utf-8") as out:
+            out.write(f"{point}\n" if self.only else f"{version} {point}\n")
 
 
 @contextlib.contextmanager

@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from domain.clock import SystemClock
@@ -22,22 +20,15 @@ from evals.world.remote import RemoteWorld
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from tests.cluster.cluster import Cluster
+from tests.e2e.backing import prometheus, redis
 from tests.e2e.served import ROOT
 
 Obj = dict[str, Any]
 EXAMPLES = ROOT / "examples" / "real-cluster"
 ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
-READY_SECONDS = 60.0
 FIRST_IMAGE = "ghcr.io/acme/{}:1.0.0"
 REQUEST_RATE = 1500.0
 """Requests a second: enough for the judge to be sure of a tenth of them within twelve seconds."""
-SCRAPED = """
-global: {{scrape_interval: {every}, scrape_timeout: {every}}}
-scrape_configs:
-- job_name: gateway
-  honor_labels: true
-  static_configs: [{{targets: ["{target}"]}}]
-"""
 
 
 def manifests(name: str, service: str = "checkout") -> str:
@@ -142,9 +133,10 @@ async def site(
         cluster = await asyncio.to_thread(stack.enter_context, Cluster())
         await asyncio.to_thread(_prepare, cluster, services)
         target = await (plane or made_up(services))(stack, cluster)
-        config = SCRAPED.format(every=scrape, target=target.removeprefix("http://"))
-        prometheus = await _prometheus(stack, folder, program("prometheus"), free_port(), config)
-        redis = await _redis(stack, folder, program("redis-server"), free_port())
+        metrics = await prometheus(
+            stack, folder, program("prometheus"), free_port(), target, every=scrape
+        )
+        queue = await redis(stack, folder, program("redis-server"), free_port())
         token = await asyncio.to_thread(
             cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
         )
@@ -153,8 +145,8 @@ async def site(
             cluster,
             {
                 "KUBECONFIG": str(kubeconfig),
-                "PROMETHEUS_URL": prometheus,
-                "REDIS_URL": redis,
+                "PROMETHEUS_URL": metrics.url,
+                "REDIS_URL": queue.url,
                 "FERMATA_SERVICES": str(quick_services(folder, services)),
             },
             services,
@@ -189,75 +181,6 @@ def spec(service: str) -> ServiceSpec:
         route=service,
         default_rate=REQUEST_RATE,
     )
-
-
-async def _prometheus(
-    stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int, text: str
-) -> str:
-    config = folder / "prometheus.yml"
-    config.write_text(text)
-    url = f"http://127.0.0.1:{port}"
-    await _run(
-        stack,
-        folder / "prometheus.log",
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=warn",
-    )
-    query = {"query": 'count(http_requests_total{code="200"})'}
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
-
-        async def has_samples() -> bool:
-            answer = await http.get(f"{url}/api/v1/query", params=query)
-            return answer.status_code == 200 and bool(answer.json()["data"]["result"])
-
-        await _until("Prometheus to have scraped", has_samples)
-    return url
-
-
-async def _redis(stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int) -> str:
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-    await _run(stack, folder / "redis.log", binary, *options)
-
-    async def answers() -> bool:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"PING\r\n")
-        told = await reader.readline()
-        writer.close()
-        await writer.wait_closed()
-        return told == b"+PONG\r\n"
-
-    await _until("Redis to answer", answers)
-    return f"redis://127.0.0.1:{port}/0"
-
-
-async def _run(stack: contextlib.AsyncExitStack, log: Path, *command: str) -> None:
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=log.parent, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
-
-    async def end() -> None:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-    stack.push_async_callback(end)
-
-
-async def _until(what: str, check: Callable[[], Any]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + READY_SECONDS
-    while True:
-        try:
-            if await check():
-                return
-        except (OSError, httpx.TransportError):
-            pass
-        assert loop.time() < deadline, f"waited {READY_SECONDS:g} s for {what}"
-        await asyncio.sleep(0.1)
 
 
 async def _watch(made: Site) -> None:

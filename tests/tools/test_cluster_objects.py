@@ -143,6 +143,10 @@ def test_full_strength_is_the_note_or_else_the_larger_of_now_and_catalogue() -> 
     noted = stable(replicas=1)
     noted["metadata"]["annotations"] = {"fermata.dev/full-replicas": "5"}
     assert full_replicas(noted, TARGET) == 5
+    # Somebody has asked for more since the note was made.
+    noted["spec"]["replicas"] = 8
+    assert full_replicas(noted, TARGET) == 8
+    noted["spec"]["replicas"] = 1
     noted["metadata"]["annotations"] = {"fermata.dev/full-replicas": "many"}
     assert full_replicas(noted, TARGET) == 3
 
