@@ -45,6 +45,8 @@ from nodes.passage import NoProbe, Probe
 from nodes.release import Release
 from nodes.report import Report
 from nodes.rollback import Rollback
+from nodes.settling import Settling
+from nodes.share import Share
 from nodes.standing import Heads, WhoMay
 from nodes.unlocking import Unlocking
 from nodes.wait import Wait
@@ -376,6 +378,12 @@ def _nodes(
             the_catalogue,
             readers,
             Watch(the_catalogue, readers.metrics, JudgeConfig()),
+            Settling(
+                readers.cluster,
+                Share(the_catalogue, readers.metrics, JudgeConfig()),
+                books.verdicts,
+                clock,
+            ),
             Burning(
                 the_catalogue,
                 the_rules,

@@ -49,4 +49,6 @@ class Attempt(Frozen):
     error: str = ""
     remedy: str = ""
     retry_at: datetime | None = None
+    most_tries: int | None = None
+    """Tries in a row after which it is no longer worth while; None: nothing says so."""
     tries: int = 1

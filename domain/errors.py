@@ -62,11 +62,17 @@ class AdapterError(FermataError):
 
 
 class Temporary(AdapterError):
-    """Nothing was changed; trying again later may work. `retry_after` is in seconds."""
+    """Nothing was changed; trying again later may work. `retry_after` is in seconds.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `most_tries` is after how many it is no longer worth while; None: the caller knows.
+    """
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, most_tries: int | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.most_tries = most_tries
 
 
 class Permanent(AdapterError):

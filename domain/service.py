@@ -106,6 +106,11 @@ class Workload(Frozen):
     port: int = 8080
     route: str | None = None
     """Name of the HTTPRoute; None: replicas are the weight."""
+    progress_deadline_seconds: float = Field(default=600.0, gt=0)
+    """How long a roll-out may take to become ready before it counts as stalled."""
+    share_wait_seconds: float | None = Field(default=None, ge=0)
+    """How long the measured share of the traffic is waited for after a change of weight; None: a
+    minute, or two judged windows where these are longer."""
     cloud_deploy: CloudDeploy | None = None
     gitops: GitOps | None = None
 

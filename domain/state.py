@@ -84,6 +84,14 @@ class Progress(Frozen):
     windows: tuple[MetricWindow, ...] = ()
     seen_seq: int = 0
     """The newest signal that was known when the step was first proposed."""
+    settled: datetime | None = None
+    """When the cluster first showed what the step asked for, while its traffic is measured."""
+    looked: datetime | None = None
+    """When a roll-out that is not there yet was last looked at."""
+    waited: float = 0.0
+    """Seconds for which it has been waited for; pauses, approvals and closed windows aside."""
+    held: bool = False
+    """Whether anything of the kind has come in between."""
 
 
 class Outcome(Frozen):

@@ -6,6 +6,9 @@ from typing import Any
 
 from domain.event import Frozen
 
+TOO_LATE = "ProgressDeadlineExceeded"
+"""How a Deployment says that its own deadline has passed. Its clock knows nothing of pauses."""
+
 
 class TrackState(Frozen):
     """One Deployment (stable or canary). Replica counts as Kubernetes reports them."""
@@ -20,6 +23,8 @@ class TrackState(Frozen):
     """Whether the controller has seen the latest generation."""
     stalled: str = ""
     """Why it cannot progress (ProgressDeadlineExceeded), '' when it can."""
+    why: str = ""
+    """What keeps its pods from being ready, in the kubelet's or the scheduler's words."""
     undecided: str = ""
     """What an analysis of the executor's own could not decide, so that a person has to say."""
     owned: bool = True

@@ -103,7 +103,8 @@ class Execute:
             applied = await writer.apply(action, stamp, guard)
         except Temporary as error:
             wait = error.retry_after if error.retry_after is not None else backoff(claim.tries)
-            return self._again(EffectState.REFUSED, str(error), wait, claim)
+            again = self._again(EffectState.REFUSED, str(error), wait, claim)
+            return again.model_copy(update={"most_tries": error.most_tries})
         except OutcomeUnknown as error:
             return self._again(EffectState.UNKNOWN, str(error), backoff(claim.tries), claim)
         except Permanent as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 from domain.action import (
     GitCommentPr,
@@ -12,7 +12,6 @@ from domain.action import (
     K8sDeploy,
     K8sRetire,
     K8sRollback,
-    K8sTraffic,
     LockRelease,
     MetricsCheck,
     Notify,
@@ -23,19 +22,18 @@ from domain.effect import Attempt, EffectState
 from domain.errors import Permanent, Temporary
 from domain.service import Catalogue
 from domain.state import Finding, Progress, State, Update, baseline_of, current_step
-from domain.verdict import Verdict, VerdictKind
-from domain.workload import WorkloadState
+from domain.verdict import VerdictKind
 from nodes.announcement import announced
 from nodes.burning import Burning
+from nodes.findings import given_up, gone_on, unsure
 from nodes.passage import PassageRuntime
-from nodes.readiness import Reading, deployed, interrupted, retired, shifted
+from nodes.readiness import Reading, interrupted
+from nodes.settling import Settling, again
 from nodes.watch import Watch
 from store.releases import Releases
 from store.verdicts import Verdicts
 from tools.toolbox import Readers
 
-POLL_SECONDS = 1.0
-"""How often a roll-out is looked at, in real seconds; the first looks come sooner."""
 MOST_FAILURES = 8
 """Tries in a row that a backend may fail before a step that has changed nothing gives up."""
 MOST_COMMENT_FAILURES = 5
@@ -50,6 +48,7 @@ class Observe:
     catalogue: Callable[[], Catalogue]
     readers: Readers
     watch: Watch
+    settling: Settling
     burning: Burning
     verdicts: Verdicts
     releases: Releases
@@ -65,16 +64,16 @@ class Observe:
             return self._after_failure(state, attempt, progress)
         match step.action:
             case GitCommentPr() | GitReact() | LockRelease() | Notify():
-                return _next(state, Finding(kind="done", reason=_summary(attempt)))
+                return gone_on(state, Finding(kind="done", reason=_summary(attempt)))
             case Pause():
-                return _next(state, Finding(kind="done", reason="a person said that it goes on"))
+                return gone_on(state, Finding(kind="done", reason="a person said that it goes on"))
             case MetricsCheck(phase="burn") as check:
                 now = self.clock.now()
                 return await self.burning.observe(state, runtime, proposal, check, progress, now)
             case MetricsCheck():
                 return await self._check(state, runtime, step.action, progress)
             case _:
-                settled = await self._settle(state, step.action, progress)
+                settled = await self.settling.look(state, runtime, step.action, progress)
                 return announced(state, settled, self.catalogue())
 
     def _after_failure(self, state: State, attempt: Attempt, progress: Progress) -> Update:
@@ -84,7 +83,12 @@ class Observe:
         progress = progress.model_copy(update={"failures": failures})
         if step.only_speaks and (attempt.retry_at is None or failures >= MOST_COMMENT_FAILURES):
             # Words must never stop a change: what could not be said is on the run page.
-            return _next(state, Finding(kind="done", reason=f"could not be said: {attempt.error}"))
+            return gone_on(
+                state, Finding(kind="done", reason=f"could not be said: {attempt.error}")
+            )
+        if isinstance(step.action, K8sRetire) and failures >= (attempt.most_tries or math.inf):
+            # It gets no traffic any more: that its pods stay is no reason to undo anything.
+            return gone_on(state, Finding(kind="done", reason=f"its pods stay: {attempt.error}"))
         if attempt.retry_at is not None and (
             failures < MOST_FAILURES or state["mode"] == "rollback" or step.only_speaks
         ):
@@ -96,44 +100,7 @@ class Observe:
         reason = f"{step.title}: {attempt.error}"
         if attempt.remedy:
             reason += f" What would help: {attempt.remedy}"
-        return Update(progress=progress, finding=self._give_up(state, reason))
-
-    def _give_up(self, state: State, reason: str) -> Finding:
-        """Go back when this run has shifted something on the target, otherwise fail."""
-        return Finding(kind="breach" if state["mode"] == "forward" else "failed", reason=reason)
-
-    async def _settle(
-        self,
-        state: State,
-        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire,
-        progress: Progress,
-    ) -> Update:
-        """Wait until the cluster shows what was asked for."""
-        try:
-            seen = await self.readers.cluster.workload(action.target)
-        except Temporary as error:
-            return self._look_again(progress, str(error), error.retry_after)
-        except Permanent as error:
-            return Update(progress=progress, finding=self._give_up(state, str(error)))
-        reading = _read(action, seen)
-        match reading.kind:
-            case "done":
-                return _next(state, Finding(kind="done", reason=reading.reason))
-            case "stalled":
-                return Update(progress=progress, finding=self._give_up(state, reading.reason))
-            case "unsure":
-                return _unsure(state, progress, reading.reason)
-            case "settling":
-                return self._look_again(progress, reading.reason, None)
-
-    def _look_again(self, progress: Progress, reason: str, after: float | None) -> Update:
-        laps = progress.laps + 1
-        seconds = after if after is not None else min(POLL_SECONDS, 0.1 * 2 ** min(laps, 6))
-        at = self.clock.now() + timedelta(seconds=seconds * self.clock.speed)
-        return Update(
-            progress=progress.model_copy(update={"laps": laps}),
-            finding=Finding(kind="again", reason=reason, not_before=at),
-        )
+        return Update(progress=progress, finding=given_up(state, reason))
 
     async def _check(
         self, state: State, runtime: PassageRuntime, check: MetricsCheck, progress: Progress
@@ -160,11 +127,11 @@ class Observe:
         try:
             halted = await self._halted(check)
         except Temporary as error:
-            return self._look_again(progress, str(error), error.retry_after)
+            return again(self.clock, progress, str(error), error.retry_after)
         if halted is not None and halted.kind == "stalled":
-            return Update(progress=progress, finding=self._give_up(state, halted.reason))
+            return Update(progress=progress, finding=given_up(state, halted.reason))
         if halted is not None and verdict.kind is VerdictKind.PASS:
-            return _unsure(state, progress, halted.reason)
+            return unsure(state, progress, halted.reason)
         if verdict.kind is VerdictKind.PASS:
             done = Finding(kind="done", reason=verdict.reason, verdict=verdict)
             return await self._passed(state, runtime, check, done)
@@ -222,38 +189,11 @@ class Observe:
                     reason=finding.reason,
                     at=self.clock.now(),
                 )
-        return _next(state, finding)
-
-
-def _unsure(state: State, progress: Progress, reason: str) -> Update:
-    """Ask a person; one who has said yes at the gate has taken it on."""
-    proposal = state["proposal"]
-    if proposal is not None and proposal.concern is not None:
-        return _next(state, Finding(kind="done", reason=f"accepted at the gate: {reason}"))
-    verdict = Verdict(kind=VerdictKind.INCONCLUSIVE, reason=reason)
-    return Update(progress=progress, finding=Finding(kind="ask", reason=reason, verdict=verdict))
-
-
-def _next(state: State, finding: Finding) -> Update:
-    return Update(
-        finding=finding, cursor=state["cursor"] + 1, progress=None, proposal=None, ruling=None
-    )
+        return gone_on(state, finding)
 
 
 def _summary(attempt: Attempt) -> str:
     return attempt.applied.summary if attempt.applied else ""
-
-
-def _read(action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire, seen: WorkloadState) -> Reading:
-    match action:
-        case K8sDeploy():
-            return deployed(seen, action.track, action.image)
-        case K8sRollback():
-            return deployed(seen, "stable", action.image)
-        case K8sTraffic():
-            return shifted(seen, action.weight, action.target)
-        case K8sRetire():
-            return retired(seen)
 
 
 def _image_of(state: State, check: MetricsCheck) -> str | None:

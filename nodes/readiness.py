@@ -10,7 +10,7 @@ from typing import Literal
 
 from domain.event import Frozen
 from domain.service import Target
-from domain.workload import TrackState, WorkloadState
+from domain.workload import TOO_LATE, TrackState, WorkloadState
 
 
 class Reading(Frozen):
@@ -19,6 +19,8 @@ class Reading(Frozen):
 
     kind: Literal["done", "settling", "stalled", "unsure"]
     reason: str
+    by_time: bool = False
+    """Whether it counts as stalled only because the cluster has waited for too long."""
 
 
 def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str | None) -> Reading:
@@ -27,7 +29,8 @@ def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str
     if state is None:
         return Reading(kind="settling", reason=f"the {track} Deployment is not there yet")
     if state.stalled:
-        return Reading(kind="stalled", reason=f"{state.name} cannot progress: {state.stalled}")
+        reason = f"{state.name} cannot progress: {state.stalled}"
+        return Reading(kind="stalled", reason=reason, by_time=state.stalled.startswith(TOO_LATE))
     if image is not None and state.image != image:
         told = f" ({state.told})" if state.told else ""
         return Reading(kind="settling", reason=f"{state.name} still names {state.image}{told}")
@@ -102,7 +105,8 @@ def _shifted_by_replicas(seen: WorkloadState, weight: int) -> Reading:
 
 
 def _counts(track: TrackState) -> str:
+    why = f"; {track.why}" if track.why and not track.stalled else ""
     return track.told or (
         f"{track.available} of {track.desired} available, {track.updated} updated, "
-        f"{track.total} in all"
+        f"{track.total} in all{why}"
     )

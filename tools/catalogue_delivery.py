@@ -184,6 +184,8 @@ def workload_of(shape: ServiceShape) -> Workload:
         container=shape.workload.container or deployment,
         port=shape.workload.port,
         route=shape.workload.route,
+        progress_deadline_seconds=shape.workload.progress_deadline,
+        share_wait_seconds=shape.workload.share_wait,
         cloud_deploy=_pipeline_of(shape.workload.cloud_deploy),
         gitops=_git_of(shape.workload.gitops, shape.repo),
     )

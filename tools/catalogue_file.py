@@ -70,6 +70,14 @@ class WorkloadShape(Shape):
     container: Label | None = None
     port: int = Field(default=8080, ge=1, le=65535)
     route: Label | None = Field(default=None, description="name of the HTTPRoute")
+    progress_deadline: Interval = Field(
+        default=600.0, description="how long pods may take to become ready", examples=["10m"]
+    )
+    share_wait: Seconds | None = Field(
+        default=None,
+        description="how long the measured share of the traffic is waited for; 0s: not at all",
+        examples=["1m"],
+    )
     cloud_deploy: CloudDeployShape | None = None
     gitops: GitOpsShape | None = None
 

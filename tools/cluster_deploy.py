@@ -7,6 +7,7 @@ from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
 from tools import cluster_replicas
+from tools.cluster_budget import budgets_over
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
@@ -58,6 +59,8 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
             "selector and pod template (docs/kubernetes.md shows how to without an outage)",
         )
     await _keep_apart(action, stable, canary, hand)
+    # Whoever may not read budgets learns it now, and not when the pods are to go.
+    await budgets_over(hand.client, stable)
     is_scaled = await is_autoscaled(hand.client, target, name)
     size = full_replicas(stable, target) if FULL in notes_of(stable) else replicas(stable)
     wanted = max(1, -(-action.weight * size // 100))

@@ -10,7 +10,7 @@ from domain.service import Target
 from tools.cluster_client import DEPLOYMENT, HPA, ClusterClient, Kind
 from tools.cluster_errors import Json
 from tools.cluster_hand import Change, Hand, Shape
-from tools.cluster_objects import FULL, check_owned, full_replicas, notes_of
+from tools.cluster_objects import FULL, check_owned, full_replicas, notes_of, replicas
 
 
 async def own_stable(client: ClusterClient, target: Target) -> Json:
@@ -57,8 +57,8 @@ def with_note(deployment: Json, full: str | None) -> Json:
 
 
 def at_full(deployment: Json, target: Target) -> Json:
-    """A copy of stable with all its pods back."""
-    count = full_replicas(deployment, target)
+    """A copy of stable with all its pods back, and none of those that somebody has added gone."""
+    count = max(full_replicas(deployment, target), replicas(deployment))
     return with_note({**deployment, "spec": {**deployment["spec"], "replicas": count}}, None)
 
 

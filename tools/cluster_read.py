@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from domain.clock import Clock, SystemClock
 from domain.errors import Permanent, Temporary
 from domain.service import Target
-from domain.workload import TrackState, WorkloadState
+from domain.workload import TOO_LATE, TrackState, WorkloadState
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, POD, ClusterClient
 from tools.cluster_errors import Json
 from tools.cluster_objects import canary_name, image_of, is_owned, replicas
@@ -50,7 +50,9 @@ class KubernetesReader:
         observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         # A condition of an older generation says nothing of this one.
         stalled = stalled_reason(deployment, self.clock.now()) if observed else ""
-        if stalled and (why := await self._pods_reason(deployment)):
+        short = status.get("availableReplicas", 0) < replicas(deployment)
+        why = await self._pods_reason(deployment) if observed and short else ""
+        if stalled and why:
             stalled = f"{stalled}; {why}"
         return TrackState(
             name=deployment["metadata"]["name"],
@@ -61,6 +63,7 @@ class KubernetesReader:
             total=status.get("replicas", 0),
             observed=observed,
             stalled=stalled,
+            why=why,
             owned=is_owned(deployment),
         )
 
@@ -109,14 +112,14 @@ def stalled_reason(deployment: Json, now: datetime) -> str:
     deadline has passed since somebody wrote the spec.
     """
     for condition in (deployment.get("status") or {}).get("conditions") or ():
-        late = condition.get("reason") == "ProgressDeadlineExceeded"
+        late = condition.get("reason") == TOO_LATE
         if condition["type"] == "Progressing" and condition["status"] == "False" and late:
             written, said = _spec_written(deployment), condition.get("lastUpdateTime")
             # Whole seconds on both sides: of the same second it is not known which came first.
             older = bool(written and said and datetime.fromisoformat(said) <= written)
             if older and written is not None and now < written + _deadline(deployment):
                 return ""
-            return f"ProgressDeadlineExceeded: {condition.get('message') or 'no message'}"
+            return f"{TOO_LATE}: {condition.get('message') or 'no message'}"
     return ""
 
 

@@ -6,6 +6,7 @@ from domain.action import K8sRetire, K8sRollback
 from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
+from tools.cluster_budget import check_budgets
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
@@ -44,7 +45,8 @@ async def roll_back(action: K8sRollback, hand: Hand) -> Applied:
 
 
 async def retire(action: K8sRetire, hand: Hand) -> Applied:
-    """Scale the canary to 0. Raises Permanent while traffic is sent to it."""
+    """Scale the canary to 0. Raises Permanent while traffic is sent to it, Temporary while a budget
+    wants its pods."""
     target, name = action.target, canary_name(action.target)
     canary = await hand.client.get(DEPLOYMENT, target.namespace, name)
     if canary is None:
@@ -54,6 +56,7 @@ async def retire(action: K8sRetire, hand: Hand) -> Applied:
             simulated=hand.client.simulated,
         )
     await _check_idle(target, canary, hand)
+    await check_budgets(hand.client, target, canary, 0)
     change = await scale(hand, target, name, 0)
     verb = "has no pods already" if change.did == "nothing" else "is scaled to 0"
     summary = f"canary {target.namespace}/{name} {verb}"

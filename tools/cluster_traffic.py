@@ -6,6 +6,7 @@ from domain.action import K8sTraffic
 from domain.effect import Applied
 from domain.errors import Permanent, Temporary
 from domain.service import Target
+from tools.cluster_budget import check_budgets, why_kept
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, ClusterClient
 from tools.cluster_errors import Json
 from tools.cluster_hand import Change, Hand
@@ -71,6 +72,7 @@ async def weigh_by_replicas(action: K8sTraffic, hand: Hand) -> Applied:
         small, count = sizes(full, weight)
         changes.append(await scale(hand, target, canary, count))
     if not is_scaled:
+        await check_budgets(hand.client, target, stable, small)
         changes.append(await scale(hand, target, name, small, note_full=full))
 
     def selecting(current: Json | None) -> Json:
@@ -79,14 +81,18 @@ async def weigh_by_replicas(action: K8sTraffic, hand: Hand) -> Applied:
         return with_selector(current, stable, target, weight)
 
     changes.append(await hand.ensure(SERVICE, target.namespace, name, selecting))
-    if weight == 0 and await hand.client.get(DEPLOYMENT, target.namespace, canary):
-        changes.append(await scale(hand, target, canary, 0))
+    kept = ""
+    if weight == 0 and (there := await hand.client.get(DEPLOYMENT, target.namespace, canary)):
+        # Traffic is back already. Pods that a budget wants are left for `k8s_retire` to wait for.
+        kept = await why_kept(hand.client, target, there, 0)
+        if not kept:
+            changes.append(await scale(hand, target, canary, 0))
     did = "nothing" if all(one.did == "nothing" for one in changes) else "changed"
     verb = "already spreads" if did == "nothing" else "spreads"
     return applied(
         hand,
         f"Service {target.namespace}/{name} {verb} traffic by pods for a canary weight of "
-        f"{weight}%",
+        f"{weight}%" + (f"; its pods stay for now: {kept}" if kept else ""),
         Change(changes[-1].obj, "nothing" if did == "nothing" else "changed"),
         {"weight": weight},
     )

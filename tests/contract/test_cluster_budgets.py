@@ -1,0 +1,97 @@
+"""PodDisruptionBudgets: what would leave too few pods waits, and traffic never waits for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from domain.action import K8sRetire, K8sRollback
+from domain.errors import Temporary
+from tests.contract.cluster_bench import V1, V2, Bench, canary_ready, stable_ready, web_in
+
+pytest_plugins = ("tests.contract.cluster_fixtures",)
+
+BOTH = {"matchLabels": {"app": "web"}}
+STABLE = {"matchLabels": {"app": "web", "fermata.dev/track": "stable"}}
+CANARY = {
+    "matchExpressions": [{"key": "fermata.dev/track", "operator": "In", "values": ["canary"]}]
+}
+
+
+async def budget(bench: Bench, selector: dict[str, Any], **spec: int | str) -> None:
+    """A budget called `web`."""
+    body = {"metadata": {"name": "web"}, "spec": {"selector": selector, **spec}}
+    await bench.site.create("poddisruptionbudgets", bench.where, body)
+
+
+async def replicas(bench: Bench, name: str) -> int:
+    found = await bench.site.get("deployments", bench.where, name)
+    return int(found["spec"]["replicas"])
+
+
+async def test_a_canary_is_retired_once_stable_has_what_the_budget_wants(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    await budget(bench, BOTH, minAvailable=2)
+    small = {"spec": {"replicas": 1}}
+    await bench.site.merge("deployments", bench.where, "web", small)
+    await bench.until(lambda now: stable_ready(now) and now.stable.total == 1)  # type: ignore[union-attr]
+    with pytest.raises(Temporary, match=r"PodDisruptionBudget \S+/web wants 2") as kept:
+        await bench.apply(K8sRetire(target=bench.target))
+    assert "1 would be left" in str(kept.value)
+    assert kept.value.most_tries is not None
+    assert await replicas(bench, "web-canary") == 1
+    await bench.apply(K8sRollback(target=bench.target, image=V1))
+    await bench.until(lambda now: stable_ready(now) and now.stable.total == 2)  # type: ignore[union-attr]
+    await bench.apply(K8sRetire(target=bench.target))
+    assert await replicas(bench, "web-canary") == 0
+
+
+async def test_percentages_are_of_what_is_to_remain(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    await budget(bench, BOTH, maxUnavailable="50%")
+    # Two of three remain, and none of those may be missing more than a half.
+    await bench.apply(K8sRetire(target=bench.target))
+    assert await replicas(bench, "web-canary") == 0
+
+
+async def test_a_budget_of_the_canary_alone_keeps_its_pods_and_says_so(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    await budget(bench, CANARY, minAvailable=1)
+    with pytest.raises(Temporary, match="wants 1 ready pod"):
+        await bench.apply(K8sRetire(target=bench.target))
+
+
+async def test_a_budget_of_other_pods_keeps_nothing(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    await budget(bench, {"matchLabels": {"app": "other"}}, minAvailable=5)
+    await bench.apply(K8sRetire(target=bench.target))
+    assert await replicas(bench, "web-canary") == 0
+
+
+async def test_where_pods_are_the_weight_traffic_goes_back_and_pods_that_are_wanted_stay(
+    bench: Bench,
+) -> None:
+    bench.target = web_in(bench.where, route=None, replicas=4)
+    await bench.installed()
+    await bench.canaried(V2, 75)
+    await budget(bench, STABLE, minAvailable=3)
+    with pytest.raises(Temporary, match="web is not made smaller: PodDisruptionBudget"):
+        await bench.apply(bench.traffic(75))
+    assert await replicas(bench, "web") == 4
+    await bench.site.merge(
+        "poddisruptionbudgets",
+        bench.where,
+        "web",
+        {"spec": {"selector": {**CANARY, "matchLabels": None}}},
+    )
+    await bench.until(canary_ready)
+    done = await bench.apply(bench.traffic(0))
+    assert "its pods stay for now: PodDisruptionBudget" in done.summary
+    service = await bench.site.get("services", bench.where, "web")
+    assert service["spec"]["selector"]["fermata.dev/track"] == "stable"
+    assert await replicas(bench, "web-canary") > 0
