@@ -85,7 +85,9 @@ async def open_backends(
         writers: dict[str, WritePort] = dict.fromkeys(CLUSTER_KINDS, delivery.writer)
         writers["git_comment_pr"] = writers["git_react"] = forge_writer
         writers["notify"] = notifier
-        readers = Readers(delivery.reader, metrics, forge_reader, delivery.renderer)
+        readers = Readers(
+            delivery.reader, metrics, forge_reader, delivery.renderer, delivery.config
+        )
         yield clock, Toolbox(readers, writers, (*backends, forge, notify))
 
 

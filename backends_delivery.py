@@ -26,7 +26,7 @@ from tools.github_client import GitHubClient
 from tools.gitops import GitOpsWriter
 from tools.gitops_git import GitSide
 from tools.gitops_read import GitOpsReader
-from tools.ports import ClusterReader, Renderer, WritePort
+from tools.ports import ClusterReader, ConfigReader, Renderer, WritePort
 from tools.stand_in import StandInReader, StandInRenderer, StandInWriter
 from tools.toolbox import Backend
 
@@ -38,6 +38,7 @@ class Delivery:
     writer: WritePort
     reader: ClusterReader
     renderer: Renderer
+    config: ConfigReader
     backends: tuple[Backend, ...]
 
 
@@ -93,5 +94,6 @@ async def open_delivery(
         ExecutorWriter(writers),
         ExecutorReader(readers),
         ExecutorRenderer(renderers),
+        plain,
         tuple(backends),
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from domain.configuration import Configuration
 from domain.digest import digest_of
 from domain.event import Frozen
 from domain.service import Target
@@ -25,6 +26,8 @@ class K8sDeploy(Frozen):
     track: Literal["stable", "canary"]
     image: str
     weight: int = Field(default=0, ge=0, le=100)
+    config: Configuration = ()
+    """The configuration that belongs to the version."""
 
 
 class K8sTraffic(Frozen):
@@ -40,11 +43,15 @@ class K8sTraffic(Frozen):
 
 
 class K8sRollback(Frozen):
-    """Bring stable back to the last known good image, with full capacity (None: it is there)."""
+    """Bring stable back to the last known good image, with full capacity (None: it is there).
+
+    `config` is the configuration it ran with; None: it stays as it is.
+    """
 
     kind: Literal["k8s_rollback"] = "k8s_rollback"
     target: Target
     image: str | None
+    config: Configuration | None = None
 
 
 class K8sRetire(Frozen):
@@ -52,6 +59,14 @@ class K8sRetire(Frozen):
 
     kind: Literal["k8s_retire"] = "k8s_retire"
     target: Target
+
+
+class K8sPrune(Frozen):
+    """Delete copies of the target's configuration that are neither in use nor to be kept."""
+
+    kind: Literal["k8s_prune"] = "k8s_prune"
+    target: Target
+    keep: Configuration
 
 
 class Watched(Frozen):
@@ -150,6 +165,7 @@ Action = Annotated[
     | K8sTraffic
     | K8sRollback
     | K8sRetire
+    | K8sPrune
     | MetricsCheck
     | Pause
     | GitCommentPr
@@ -174,7 +190,9 @@ def action_digest(action: Action) -> str:
 def target_of(action: Action) -> Target | None:
     """The target an action works on, or None for actions that only speak."""
     match action:
-        case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | MetricsCheck() | Pause():
+        case K8sDeploy() | K8sTraffic() | K8sRollback() | K8sRetire() | K8sPrune():
+            return action.target
+        case MetricsCheck() | Pause():
             return action.target
         case GitCommentPr() | GitReact() | LockRelease() | Notify():
             return None

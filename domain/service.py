@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from domain.configuration import ConfigObjects
 from domain.event import Frozen
 from domain.metric import Metric
 from domain.strategy import BlueGreen, BurnWatch, CanaryStep, ReleaseGroup
@@ -111,6 +112,8 @@ class Workload(Frozen):
     share_wait_seconds: float | None = Field(default=None, ge=0)
     """How long the measured share of the traffic is waited for after a change of weight; None: a
     minute, or two judged windows where these are longer."""
+    config: ConfigObjects | None = None
+    """ConfigMaps and Secrets that are versioned with the image; None: none are."""
     cloud_deploy: CloudDeploy | None = None
     gitops: GitOps | None = None
 

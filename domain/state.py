@@ -15,6 +15,7 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from domain.action import target_of
+from domain.configuration import Configuration
 from domain.decision import Decision
 from domain.effect import Attempt
 from domain.event import Event, Frozen
@@ -32,6 +33,8 @@ class Baseline(Frozen):
     key: str
     image: str | None
     """None: nothing ran there, so this is a first install."""
+    config: Configuration = ()
+    """The configuration it ran with, where any is versioned."""
 
 
 class Proposal(Frozen):
@@ -205,3 +208,8 @@ def companions_in_flight(state: State) -> tuple[Target, ...]:
 def baseline_of(state: State, key: str) -> str | None:
     """The image a target ran when the run began."""
     return next((one.image for one in state["baselines"] if one.key == key), None)
+
+
+def baseline_config(state: State, key: str) -> Configuration:
+    """The configuration a target ran with when the run began."""
+    return next((tuple(one.config) for one in state["baselines"] if one.key == key), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain.configuration import Configuration
 from domain.event import Frozen
 
 TOO_LATE = "ProgressDeadlineExceeded"
@@ -28,6 +29,8 @@ class TrackState(Frozen):
     undecided: str = ""
     """What an analysis of the executor's own could not decide, so that a person has to say."""
     owned: bool = True
+    config: Configuration = ()
+    """The versions of the catalogue's configuration that its pods take."""
     told: str = ""
     """What its executor says of it, in words; replaces the counts where it counts no pods."""
 

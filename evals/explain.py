@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.action import K8sDeploy, K8sTraffic, target_of
 from domain.approval import ApprovalRequest
+from domain.configuration import Configuration
 from domain.decision import Decision, Outcome
 from domain.errors import BadEvent
 from domain.event import Commanded, Event, EventBody, PullRequestChanged
@@ -206,7 +207,7 @@ def _conductor(
     if isinstance(body, PullRequestChanged) and world.paths is not None:
         forge.paths[body.repo, body.number] = world.paths
     cluster = _Assumed(catalogue, world.running)
-    readers = Readers(cluster, _Silent(), forge, cast(Any, None))
+    readers = Readers(cluster, _Silent(), forge, cast(Any, None), cluster)
     return Conductor(
         lambda: catalogue,
         lambda: rules,
@@ -227,6 +228,10 @@ class _Assumed:
 
     catalogue: Catalogue
     running: Mapping[str, str | None]
+
+    async def configuration(self, target: Target) -> Configuration:
+        """What runs is taken to be what there is."""
+        return ()
 
     async def workload(self, target: Target) -> WorkloadState:
         """The target's stable version."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.clock import Clock
+from domain.configuration import ConfigObjects
 from domain.service import Catalogue
 from evals.world.clock import ClockSpec, WorldClock
 from evals.world.remote import RemoteWorld
@@ -43,6 +44,7 @@ def specs(catalogue: Catalogue, *, emulated: bool = True) -> list[ServiceSpec]:
     found: list[ServiceSpec] = []
     for service in catalogue.services:
         environments = service.environments
+        config = service.workload.config or ConfigObjects()
         found.append(
             ServiceSpec(
                 name=service.name,
@@ -53,6 +55,8 @@ def specs(catalogue: Catalogue, *, emulated: bool = True) -> list[ServiceSpec]:
                 port=service.workload.port,
                 replicas=max(one.replicas for one in environments),
                 route=(route_of(service.workload) if emulated else service.workload.route) or "",
+                configmaps=config.configmaps,
+                secrets=config.secrets,
                 request_rate={one.namespace: one.request_rate for one in environments},
             )
         )

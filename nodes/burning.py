@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.action import K8sDeploy, MetricsCheck, Pause, Watched
+from domain.configuration import for_the_record
 from domain.plan import Step
 from domain.service import Catalogue
 from domain.state import Finding, Progress, Proposal, State, Update
@@ -113,6 +114,7 @@ class Burning:
                     service=target.service,
                     environment=target.environment,
                     image=action.image,
+                    config=for_the_record(action.config),
                     sha=plan.change.sha if plan is not None else None,
                     status="bad",
                     reason=verdict.reason,

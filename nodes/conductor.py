@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from domain.action import GitCommentPr, LockRelease, Notify
 from domain.clock import Clock
+from domain.configuration import Configuration
 from domain.errors import Permanent
 from domain.event import (
     Actor,
@@ -23,6 +24,7 @@ from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
+from domain.workload import WorkloadState
 from nodes.answering import Answering
 from nodes.foresight import Foreseen, foresee
 from nodes.grouping import with_companions
@@ -30,6 +32,8 @@ from nodes.inquiry import Found, Inquiry
 from nodes.leaks import Leaks
 from nodes.passage import PassageRuntime
 from nodes.planning import (
+    NO_CONFIG,
+    ConfigPlan,
     comment_step,
     image_for,
     notify_step,
@@ -42,10 +46,12 @@ from nodes.wording import Wording
 from policy.rules import Rules
 from store.locks import Locks
 from store.records import Lease
-from store.releases import Releases, still_good
+from store.releases import Releases, kept_config, still_good
 from store.runs import Runs
 from tools.toolbox import Readers
 
+WORDS_A_RELEASE = 4
+"""How many rows of the history a release leaves at most, where all goes well."""
 LOOKED_THROUGH = ("release", "preview")
 """Goals of runs whose change is looked through for secrets; others change no code."""
 
@@ -288,16 +294,43 @@ class Conductor:
 
     async def _running(
         self, services: tuple[Service, ...], only: str | None = None
-    ) -> dict[str, str | None]:
-        running: dict[str, str | None] = {}
+    ) -> tuple[Baseline, ...]:
+        running: list[Baseline] = []
         for service in services:
             for environment in service.environments:
                 if only is not None and environment.name != only:
                     continue
                 target = Target.of(service, environment)
                 seen = await self.readers.cluster.workload(target)
-                running[target.key] = seen.stable.image if seen.stable else None
-        return running
+                running.append(_baseline(target, seen))
+        return tuple(running)
+
+    async def _configs(
+        self, services: tuple[Service, ...], running: tuple[Baseline, ...]
+    ) -> dict[str, ConfigPlan]:
+        """What the configuration of each target is, and is to be. Raises Temporary, and Permanent
+        for an object that is not there."""
+        configs = {}
+        before = {one.key: one.config for one in running}
+        for service in services:
+            versioned = service.workload.config
+            for environment in service.environments if versioned is not None else ():
+                target = Target.of(service, environment)
+                if target.key not in before:
+                    continue
+                assert versioned is not None
+                configs[target.key] = ConfigPlan(
+                    running=before[target.key],
+                    wanted=await self.readers.config.configuration(target),
+                    keep=await self._kept(target, versioned.keep),
+                )
+        return configs
+
+    async def _kept(self, target: Target, count: int) -> Configuration:
+        """What the last good versions ran with."""
+        limit = count * WORDS_A_RELEASE
+        history = await self.releases.history(target.service, target.environment, limit)
+        return kept_config(history, count)
 
     async def _release_plan(
         self,
@@ -314,12 +347,13 @@ class Conductor:
         plan = release_plan(
             change,
             services,
-            running,
+            {one.key: one.image for one in running},
             groups=self.catalogue().groups,
             only_environment=only,
             announce=announce,
+            configs=await self._configs(services, running),
         )
-        return plan, _baselines(running)
+        return plan, running
 
     async def _deploy_plan(
         self, change: Change, body: Commanded
@@ -346,20 +380,25 @@ class Conductor:
             return _nothing(change, "There is no such service or environment in services.yaml.")
         target = Target.of(service, environment)
         seen = await self.readers.cluster.workload(target)
-        current = seen.stable.image if seen.stable else None
+        baseline = _baseline(target, seen)
+        current = baseline.image
         history = await self.releases.history(service.name, environment.name, 20)
-        good = still_good(history, but=current)
+        good = still_good(history, but=current, but_config=baseline.config)
         if good is None:
             return _nothing(
                 change,
                 f"No earlier version of {target.key} is known to be good, so there is nothing to "
                 f"roll back to. Deploy one: /deploy {service.name} {environment.name} <sha>.",
             )
-        baselines = (Baseline(key=target.key, image=current),)
+        baselines = (baseline,)
         since = self.clock.now() - good.at
         if since > self.rules().autonomy.fast_rollback and environment.stages:
             # What was good long ago may not fit today's data: it has to prove itself again.
-            steps = release_steps(service, environment, good.image, current)
+            config = NO_CONFIG
+            if service.workload.config is not None:
+                kept = await self._kept(target, service.workload.config.keep)
+                config = ConfigPlan(running=baseline.config, wanted=good.config, keep=kept)
+            steps = release_steps(service, environment, good.image, current, config)
             note = (
                 f"{shown(good.image)} was proven good {since.days} days ago, longer than "
                 "autonomy.fast_rollback: it goes through the canary."
@@ -367,7 +406,12 @@ class Conductor:
             plan = Plan(change=change, goal="rollback", steps=steps, notes=(note,))
             return plan, baselines
         steps = way_back(
-            service, environment, good.image, had_canary=seen.canary is not None, verify=True
+            service,
+            environment,
+            good.image,
+            had_canary=seen.canary is not None,
+            verify=True,
+            config=good.config or None,
         )
         return Plan(change=change, goal="rollback", steps=steps), baselines
 
@@ -428,8 +472,10 @@ def _deploying(body: Commanded) -> Command | None:
     return next((c for c in body.commands if c.name in wanted), None)
 
 
-def _baselines(running: dict[str, str | None]) -> tuple[Baseline, ...]:
-    return tuple(Baseline(key=key, image=image) for key, image in running.items())
+def _baseline(target: Target, seen: WorkloadState) -> Baseline:
+    if seen.stable is None:
+        return Baseline(key=target.key, image=None)
+    return Baseline(key=target.key, image=seen.stable.image, config=seen.stable.config)
 
 
 def _nothing(change: Change, note: str) -> tuple[Plan, tuple[Baseline, ...]]:

@@ -28,6 +28,7 @@ from domain.state import (
     Ruling,
     State,
     Update,
+    baseline_config,
     baseline_of,
     companions_in_flight,
     target_in_flight,
@@ -112,7 +113,9 @@ class Gate:
             return False
         if isinstance(action, MetricsCheck) and proposal.concern is None:
             return False
-        return await self.happenings.replaces_bad(action, baseline_of(state, target.key))
+        return await self.happenings.replaces_bad(
+            action, baseline_of(state, target.key), baseline_config(state, target.key)
+        )
 
     async def _found(self, state: State, proposal: Proposal, rules: Rules) -> Found:
         """What has to be asked outside; the way back and the closing words need none of it."""

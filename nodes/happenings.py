@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.action import Action, K8sDeploy, MetricsCheck, target_of
+from domain.configuration import Configuration, for_the_record, is_other
 from domain.service import Target
 from domain.verdict import VerdictKind
 from policy.facts import AlertFact, ReleaseFact
@@ -34,19 +35,23 @@ class Happenings:
         if not isinstance(action, K8sDeploy):
             return ()
         target = action.target
+        known = for_the_record(action.config)
         rows = await self.releases.history(target.service, target.environment, MOST_RELEASES)
         return tuple(
             ReleaseFact(image=row.image, status=row.status, at=row.at, reason=row.reason)
             for row in rows
             if row.status != "withdrawn"
+            and not (row.image == action.image and is_other(row.config, known))
         )
 
-    async def replaces_bad(self, action: Action, running: str | None) -> bool:
-        """Whether the image that runs in an action's place is known to be bad there."""
+    async def replaces_bad(
+        self, action: Action, running: str | None, config: Configuration = ()
+    ) -> bool:
+        """Whether the version that runs in an action's place is known to be bad there."""
         target = target_of(action)
         if target is None or running is None or not isinstance(action, K8sDeploy | MetricsCheck):
             return False
-        return await self.releases.is_bad(target.service, target.environment, running)
+        return await self.releases.is_bad(target.service, target.environment, running, config)
 
     async def alerts(
         self, run_id: UUID, signals: Sequence[SignalRow], target: Target | None

@@ -10,6 +10,7 @@ from domain.action import (
     GitCommentPr,
     GitReact,
     K8sDeploy,
+    K8sPrune,
     K8sRetire,
     K8sRollback,
     LockRelease,
@@ -18,10 +19,19 @@ from domain.action import (
     Pause,
 )
 from domain.clock import Clock
+from domain.configuration import Configuration
 from domain.effect import Attempt, EffectState
 from domain.errors import Permanent, Temporary
 from domain.service import Catalogue
-from domain.state import Finding, Progress, State, Update, baseline_of, current_step
+from domain.state import (
+    Finding,
+    Progress,
+    State,
+    Update,
+    baseline_config,
+    baseline_of,
+    current_step,
+)
 from domain.verdict import VerdictKind
 from nodes.announcement import announced
 from nodes.burning import Burning
@@ -63,7 +73,7 @@ class Observe:
         if attempt.state is not EffectState.APPLIED:
             return self._after_failure(state, attempt, progress)
         match step.action:
-            case GitCommentPr() | GitReact() | LockRelease() | Notify():
+            case GitCommentPr() | GitReact() | LockRelease() | Notify() | K8sPrune():
                 return gone_on(state, Finding(kind="done", reason=_summary(attempt)))
             case Pause():
                 return gone_on(state, Finding(kind="done", reason="a person said that it goes on"))
@@ -86,6 +96,10 @@ class Observe:
             return gone_on(
                 state, Finding(kind="done", reason=f"could not be said: {attempt.error}")
             )
+        hopeless = attempt.retry_at is None or failures >= MOST_FAILURES
+        if isinstance(step.action, K8sPrune) and hopeless:
+            # The release is out; what is left over is on the run page.
+            return gone_on(state, Finding(kind="done", reason=f"not tidied up: {attempt.error}"))
         if isinstance(step.action, K8sRetire) and failures >= (attempt.most_tries or math.inf):
             # It gets no traffic any more: that its pods stay is no reason to undo anything.
             return gone_on(state, Finding(kind="done", reason=f"its pods stay: {attempt.error}"))
@@ -110,7 +124,8 @@ class Observe:
         if proposal.concern is not None:
             # The gate has let it pass in spite of the verdict: a person took it on.
             who = "accepted at the gate: " + proposal.concern.reason
-            return await self._passed(state, runtime, check, Finding(kind="done", reason=who))
+            done = Finding(kind="done", reason=who)
+            return await self._passed(state, runtime, check, progress, done)
         look = await self.watch.look(check, progress, self.clock.now())
         await self.verdicts.record(
             runtime.context.lease,
@@ -134,7 +149,7 @@ class Observe:
             return unsure(state, progress, halted.reason)
         if verdict.kind is VerdictKind.PASS:
             done = Finding(kind="done", reason=verdict.reason, verdict=verdict)
-            return await self._passed(state, runtime, check, done)
+            return await self._passed(state, runtime, check, progress, done)
         if verdict.kind is VerdictKind.FAIL and check.phase != "pre":
             return Update(
                 progress=progress,
@@ -164,7 +179,12 @@ class Observe:
             return Reading(kind="stalled", reason=str(error))
 
     async def _passed(
-        self, state: State, runtime: PassageRuntime, check: MetricsCheck, finding: Finding
+        self,
+        state: State,
+        runtime: PassageRuntime,
+        check: MetricsCheck,
+        progress: Progress,
+        finding: Finding,
     ) -> Update:
         """A passed post check makes the new version the target's last known good, a passed check
         before the change the version that was running: a way back exists from the first run on."""
@@ -179,17 +199,35 @@ class Observe:
                 else None
             )
             if image is not None:
+                try:
+                    config = await self._config(state, check)
+                except Temporary as error:
+                    return again(self.clock, progress, str(error), error.retry_after)
                 await self.releases.record(
                     runtime.context.lease,
                     service=check.target.service,
                     environment=check.target.environment,
                     image=image,
+                    config=config,
                     sha=plan.change.sha if check.phase == "post" else None,
                     status="good",
                     reason=finding.reason,
                     at=self.clock.now(),
                 )
         return gone_on(state, finding)
+
+    async def _config(self, state: State, check: MetricsCheck) -> Configuration:
+        """The configuration that a version proved itself with. Raises Temporary."""
+        if check.target.workload.config is None:
+            return ()
+        if check.phase != "post":
+            return baseline_config(state, check.target.key)
+        try:
+            seen = await self.readers.cluster.workload(check.target)
+        except Permanent:
+            # It has passed all the same; which configuration it had is then not known.
+            return ()
+        return seen.stable.config if seen.stable is not None else ()
 
 
 def _summary(attempt: Attempt) -> str:

@@ -10,6 +10,7 @@ from domain.action import (
     GitCommentPr,
     GitReact,
     K8sDeploy,
+    K8sPrune,
     K8sRetire,
     K8sRollback,
     K8sTraffic,
@@ -18,6 +19,8 @@ from domain.action import (
     Pause,
     Watched,
 )
+from domain.configuration import Configuration, differs, for_the_record
+from domain.event import Frozen
 from domain.plan import Change, Plan, Step
 from domain.service import Environment, Service, Target
 from domain.strategy import CanaryStep, ReleaseGroup
@@ -45,6 +48,14 @@ def shown(image: str | None) -> str:
     return version[:12] if _COMMIT.fullmatch(version) else version
 
 
+def deployed_config(plan: Plan, key: str) -> Configuration:
+    """The configuration that a plan brings to a target; () where it is not known beforehand."""
+    for step in plan.steps:
+        if step.scope == key and isinstance(step.action, K8sDeploy):
+            return for_the_record(step.action.config)
+    return ()
+
+
 def deployed_image(plan: Plan, key: str) -> str | None:
     """The image that a plan brings to a target; None when it deploys nothing there."""
     for step in plan.steps:
@@ -59,10 +70,30 @@ def image_for(service: Service, change: Change) -> str:
     return service.image.format(sha=change.sha or "", tag=tag)
 
 
+class ConfigPlan(Frozen):
+    """A target's configuration: what runs, what its objects hold now, and what is to be kept."""
+
+    running: Configuration = ()
+    wanted: Configuration = ()
+    keep: Configuration = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether releasing changes it."""
+        return differs(self.running, self.wanted)
+
+
+NO_CONFIG = ConfigPlan()
+
+
 def release_steps(
-    service: Service, environment: Environment, image: str, running: str | None
+    service: Service,
+    environment: Environment,
+    image: str,
+    running: str | None,
+    config: ConfigPlan = NO_CONFIG,
 ) -> tuple[Step, ...]:
-    """Steps that bring one service to `image` in one environment.
+    """Steps that bring one service to `image`, with its configuration, in one environment.
 
     With stages and a running version: pre check, then per stage capacity, weight, check and pause,
     then stable, weight back, canary away, post check. Without either: roll, post check.
@@ -80,12 +111,14 @@ def release_steps(
             )
         )
         for one in environment.stages:
-            steps += _stage(make, service, environment, one, image, running)
+            steps += _stage(make, service, environment, one, image, running, config.wanted)
         steps += [
             make.step(
                 "full.stable",
                 f"Roll stable to {shown(image)}",
-                K8sDeploy(target=target, track="stable", image=image, weight=100),
+                K8sDeploy(
+                    target=target, track="stable", image=image, weight=100, config=config.wanted
+                ),
                 "full",
             ),
             make.step(
@@ -101,7 +134,9 @@ def release_steps(
             make.step(
                 "full.stable",
                 f"Roll {service.name} to {shown(image)}" + ("" if running else " (first install)"),
-                K8sDeploy(target=target, track="stable", image=image, weight=100),
+                K8sDeploy(
+                    target=target, track="stable", image=image, weight=100, config=config.wanted
+                ),
                 "full",
             )
         )
@@ -113,6 +148,17 @@ def release_steps(
             "full",
         )
     )
+    if service.workload.config is not None:
+        known = tuple(one for one in (*config.running, *config.wanted) if one.digest)
+        keep = tuple(dict.fromkeys((*known, *config.keep)))
+        steps.append(
+            make.step(
+                "full.prune",
+                "Delete copies of configuration that nothing goes back to",
+                K8sPrune(target=target, keep=keep),
+                "full",
+            )
+        )
     return tuple(steps)
 
 
@@ -163,6 +209,7 @@ def _stage(
     one: CanaryStep,
     image: str,
     running: str,
+    config: Configuration,
 ) -> Iterator[Step]:
     """Capacity, weight, check and pause of one step before full rollout."""
     target = Target.of(service, environment)
@@ -177,7 +224,7 @@ def _stage(
     yield make.step(
         f"canary-{one.weight}.pods",
         f"Canary pods of {shown(image)} for {reached}",
-        K8sDeploy(target=target, track="canary", image=image, weight=size),
+        K8sDeploy(target=target, track="canary", image=image, weight=size, config=config),
         stage,
     )
     if one.weight or one.match is not None:
@@ -195,7 +242,7 @@ def _stage(
                 target=target,
                 phase="canary",
                 version=version_of(image),
-                baseline=version_of(running) if one.weight < 100 else None,
+                baseline=_baseline(image, running) if one.weight < 100 else None,
                 weight=one.weight,
                 bake_seconds=one.bake_seconds,
                 interval_seconds=environment.interval_seconds,
@@ -213,6 +260,13 @@ def _stage(
         )
 
 
+def _baseline(image: str, running: str) -> str | None:
+    """What a canary is compared with. Metrics tell tracks apart by version: where only the
+    configuration is new, there is nothing to compare, and what the SLO promises counts."""
+    version = version_of(running)
+    return version if version != version_of(image) else None
+
+
 def way_back(
     service: Service,
     environment: Environment,
@@ -220,10 +274,12 @@ def way_back(
     *,
     had_canary: bool,
     verify: bool = False,
+    config: Configuration | None = None,
 ) -> tuple[Step, ...]:
     """Steps that bring a target back: stable has capacity, weight 0, canary away.
 
-    `image` None leaves stable as it is (it was never touched). `verify` adds a check at the end,
+    `image` None leaves stable as it is (it was never touched); `config` is what the image ran with,
+    None where nobody knows. `verify` adds a check at the end,
     for a rollback that a person asked for.
     """
     target = Target.of(service, environment)
@@ -233,7 +289,7 @@ def way_back(
         make.step(
             "rollback.stable",
             f"Stable of {service.name} {back_to}, at full capacity",
-            K8sRollback(target=target, image=image),
+            K8sRollback(target=target, image=image, config=config),
             "rollback",
         )
     ]
@@ -267,10 +323,12 @@ def release_plan(
     groups: Sequence[ReleaseGroup] = (),
     only_environment: str | None = None,
     announce: bool = False,
+    configs: Mapping[str, ConfigPlan] | None = None,
 ) -> Plan:
     """Release each service through its environments in order, groups of them side by side.
 
-    `running` maps `service/environment` to the image that runs there (None: nothing does).
+    `running` maps `service/environment` to the image that runs there (None: nothing does),
+    `configs` to its configuration, where it has any.
     With `announce`, words about what comes next precede each environment that has a canary.
     """
     steps: list[Step] = []
@@ -287,14 +345,17 @@ def release_plan(
             image = image_for(service, change)
             key = f"{service.name}/{environment.name}"
             now_running = running.get(key)
-            if now_running == image:
+            config = (configs or {}).get(key, NO_CONFIG)
+            if now_running == image and config.is_new:
+                notes.append(_only_config(key, image, config))
+            elif now_running == image:
                 notes.append(f"{key} already runs {shown(image)}; nothing to do there.")
                 continue
             if now_running is None:
                 notes.append(f"{key} runs nothing yet: first install, without a canary.")
             if announce and environment.stages:
                 steps += _announce(change, service, key)
-            steps += release_steps(service, environment, image, now_running)
+            steps += release_steps(service, environment, image, now_running, config)
             released.append((service, environment, image))
         # Until all of a block is out, none of it may be handed over to a newer change.
         steps += watch_steps(released, together=block.together)
@@ -307,6 +368,16 @@ def release_plan(
         steps=tuple(steps),
         notes=tuple(notes),
         together=tuple(together),
+    )
+
+
+def _only_config(key: str, image: str, config: ConfigPlan) -> str:
+    new = [one for one in config.wanted if one not in config.running or not one.digest]
+    names = " and ".join(f"{one.kind} {one.name}" for one in new) or "what it takes"
+    return (
+        f"{key} already runs {shown(image)}; its configuration is new ({names}), so that is "
+        "released. Metrics name versions by their image and cannot tell the tracks apart: the "
+        "canary is held to the SLO, not to stable."
     )
 
 
@@ -375,7 +446,7 @@ class _Maker:
         self,
         id: str,
         title: str,
-        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | MetricsCheck | Pause,
+        action: K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | K8sPrune | MetricsCheck | Pause,
         stage: str = "full",
     ) -> Step:
         key = self._target.key

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from domain.action import K8sDeploy, target_of
 from domain.clock import Clock
+from domain.configuration import Configuration
 from domain.plan import Step
 from domain.run import RunState
 from domain.service import Catalogue, Target
@@ -14,12 +15,13 @@ from domain.state import (
     Outcome,
     State,
     Update,
+    baseline_config,
     baseline_of,
     companions_in_flight,
     target_in_flight,
 )
 from nodes.passage import PassageRuntime
-from nodes.planning import deployed_image, image_for, way_back
+from nodes.planning import deployed_config, deployed_image, image_for, way_back
 from store.releases import Releases
 from tools.toolbox import Readers
 
@@ -77,7 +79,7 @@ class Rollback:
         environment = service.environment(target.environment) if service else None
         if service is None or environment is None:
             return (), f"{target.key} is no longer in services.yaml."
-        image, known = await self._image_to_restore(state, target)
+        image, config, known = await self._to_restore(state, target)
         if not known:
             return (), (
                 f"No version of {target.key} is known to be good, so there is nothing to go back "
@@ -89,7 +91,8 @@ class Rollback:
             for step in (plan.steps if plan is not None else ())
             if step.scope == target.key
         )
-        return way_back(service, environment, image, had_canary=had_canary), ""
+        steps = way_back(service, environment, image, had_canary=had_canary, config=config)
+        return steps, ""
 
     async def _remember(
         self, state: State, runtime: PassageRuntime, target: Target, reason: str
@@ -103,6 +106,7 @@ class Rollback:
             service=target.service,
             environment=target.environment,
             image=image_for(service, plan.change),
+            config=deployed_config(plan, target.key),
             sha=plan.change.sha,
             status="bad",
             reason=reason,
@@ -124,26 +128,30 @@ class Rollback:
             service=target.service,
             environment=target.environment,
             image=image,
+            config=deployed_config(plan, target.key),
             sha=plan.change.sha,
             status="withdrawn",
             reason=f"taken back with its group: {because}",
             at=self.clock.now(),
         )
 
-    async def _image_to_restore(self, state: State, target: Target) -> tuple[str | None, bool]:
-        """(image to put back, or None to leave stable alone; whether that is known to be right)."""
+    async def _to_restore(
+        self, state: State, target: Target
+    ) -> tuple[str | None, Configuration | None, bool]:
+        """(image to put back, or None to leave stable alone; the configuration it ran with, or None
+        to leave that alone; whether this is known to be right)."""
         if not _stable_touched(state, target):
-            return None, True
-        new = deployed_image(state["plan"], target.key) if state["plan"] is not None else None
-        good = await self.releases.last_good(target.service, target.environment, but=new)
+            return None, None, True
+        plan, place = state["plan"], (target.service, target.environment)
+        new = deployed_image(plan, target.key) if plan is not None else None
+        new_config = deployed_config(plan, target.key) if plan is not None else ()
+        good = await self.releases.last_good(*place, but=new, but_config=new_config)
         if good is not None:
-            return good.image, True
-        before = baseline_of(state, target.key)
-        if before is not None and not await self.releases.is_bad(
-            target.service, target.environment, before
-        ):
-            return before, True
-        return None, False
+            return good.image, good.config or None, True
+        before, config = baseline_of(state, target.key), baseline_config(state, target.key)
+        if before is not None and not await self.releases.is_bad(*place, before, config):
+            return before, config or None, True
+        return None, None, False
 
 
 def _fallen(state: State) -> tuple[Target | None, tuple[Target, ...]]:

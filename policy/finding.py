@@ -12,7 +12,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal, ParamSpec, cast
 
-from domain.action import READ_ONLY_KINDS, K8sRetire, K8sRollback, K8sTraffic, MetricsCheck
+from domain.action import (
+    READ_ONLY_KINDS,
+    K8sPrune,
+    K8sRetire,
+    K8sRollback,
+    K8sTraffic,
+    MetricsCheck,
+)
 from domain.decision import MatchedRule, Outcome
 from domain.plan import RiskClass
 from policy.facts import Facts
@@ -66,12 +73,12 @@ class Case:
 
     @property
     def leads_back(self) -> bool:
-        """Whether the action can only take a change back.
+        """Whether the action can only take a change back, or tidies up after one.
 
         The leniency for rollbacks rests on what the step does, not on what the plan calls itself.
         """
         match self.facts.step.action:
-            case K8sRollback() | K8sRetire() | MetricsCheck():
+            case K8sRollback() | K8sRetire() | K8sPrune() | MetricsCheck():
                 return True
             case K8sTraffic(weight=weight, match=match):
                 return weight == 0 and match is None

@@ -28,7 +28,10 @@ SELECT json_build_object(
         WHERE f.run_id = r.id), '[]'),
     'verdicts', coalesce((
         SELECT json_agg(fermata_doc(v) ORDER BY v.seq) FROM verdicts v
-        WHERE v.run_id = r.id), '[]'),
+        WHERE v.run_id = r.id AND v.phase <> 'share'), '[]'),
+    'shares', coalesce((
+        SELECT json_agg(fermata_doc(v) ORDER BY v.seq) FROM verdicts v
+        WHERE v.run_id = r.id AND v.phase = 'share'), '[]'),
     'signals', coalesce((
         SELECT json_agg(fermata_doc(s) ORDER BY s.seq) FROM signals s
         WHERE s.run_id = r.id), '[]'),

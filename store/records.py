@@ -7,6 +7,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from domain.approval import ApprovalRequest
+from domain.configuration import Configuration
 from domain.decision import Decision
 from domain.effect import Applied, EffectState
 from domain.event import Event, Frozen
@@ -159,6 +160,8 @@ class ReleaseRow(Frozen):
     status: Literal["good", "bad", "withdrawn"]
     reason: str
     at: datetime
+    config: Configuration = ()
+    """The configuration it ran with; () where none is versioned."""
 
 
 class OverrideRow(Frozen):
@@ -206,6 +209,8 @@ class RunDetail(Frozen):
     approvals: tuple[ApprovalRequest, ...]
     effects: tuple[EffectRow, ...]
     verdicts: tuple[VerdictRow, ...]
+    shares: tuple[VerdictRow, ...] = ()
+    """What was measured of the traffic after each change of weight; not a verdict on a version."""
     signals: tuple[SignalRow, ...]
     path: tuple[tuple[str, datetime], ...]
     """Nodes passed, in order, with when."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from domain.errors import SourceProblem
 from domain.service import CloudDeploy, GitOps, Workload
 from domain.yaml_source import Located, Path
+from tools.catalogue_config import config_of_shape, config_problems
 from tools.catalogue_executors import CloudDeployShape, GitOpsShape
 from tools.catalogue_file import EnvironmentShape, ServiceShape
 
@@ -33,6 +34,7 @@ def delivery_problems(
                 f"`{key}:` says nothing while the executor is {workload.executor}",
                 f"write `executor: {executor}`, or take it out",
             )
+    yield from config_problems(workload.config, workload.executor, (*here, "config"), located)
     if workload.executor == "cloud-deploy" and workload.cloud_deploy is not None:
         yield from _cloud_deploy(service, workload.cloud_deploy, path, seen, located)
     if workload.executor == "gitops" and workload.gitops is not None:
@@ -186,6 +188,7 @@ def workload_of(shape: ServiceShape) -> Workload:
         route=shape.workload.route,
         progress_deadline_seconds=shape.workload.progress_deadline,
         share_wait_seconds=shape.workload.share_wait,
+        config=config_of_shape(shape.workload.config),
         cloud_deploy=_pipeline_of(shape.workload.cloud_deploy),
         gitops=_git_of(shape.workload.gitops, shape.repo),
     )

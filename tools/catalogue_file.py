@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from domain.service import Executor
+from tools.catalogue_config import ConfigShape
 from tools.catalogue_executors import CloudDeployShape, GitOpsShape
 from tools.catalogue_metrics import MetricShape
 from tools.catalogue_strategy import BlueGreenShape, CanaryShape, GroupShape, WatchShape
@@ -77,6 +78,9 @@ class WorkloadShape(Shape):
         default=None,
         description="how long the measured share of the traffic is waited for; 0s: not at all",
         examples=["1m"],
+    )
+    config: ConfigShape | None = Field(
+        default=None, description="ConfigMaps and Secrets that are versioned with the image"
     )
     cloud_deploy: CloudDeployShape | None = None
     gitops: GitOpsShape | None = None

@@ -73,6 +73,8 @@ class Kind:
 
 
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments")
+CONFIGMAP = Kind("", "v1", "ConfigMap", "configmaps")
+SECRET = Kind("", "v1", "Secret", "secrets")
 SERVICE = Kind("", "v1", "Service", "services")
 POD = Kind("", "v1", "Pod", "pods")
 HPA = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -167,6 +169,23 @@ class ClusterClient:
             request, "PATCH", kind.path(namespace, name) + below, body, guard
         )
         return _object(answer, request)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, meta: Json, guard: Guard) -> None:
+        """Delete an object, if it still is the one that was read (`meta`, its metadata).
+
+        One that is gone already is fine. Raises `Conflict` when there is another one.
+        """
+        request = Request("delete", kind.resource, namespace, name)
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {key: meta[key] for key in ("uid", "resourceVersion") if key in meta},
+        }
+        answer = await self._send(
+            request, "DELETE", kind.path(namespace, name), body=body, guard=guard
+        )
+        if answer.status >= 300 and not is_missing_object(answer, request):
+            raise error_of(answer, request)
 
     # --- the wire ---
 

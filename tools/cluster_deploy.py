@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from domain.action import K8sDeploy
+from domain.configuration import Configuration, names_of
 from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
 from tools import cluster_replicas
 from tools.cluster_budget import budgets_over
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
+from tools.cluster_config import config_of, with_config, with_environment
+from tools.cluster_copies import snapshot
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
 from tools.cluster_lookup import (
@@ -17,6 +20,7 @@ from tools.cluster_lookup import (
     is_autoscaled,
     missing,
     own_stable,
+    told,
     unless_present,
 )
 from tools.cluster_objects import (
@@ -58,9 +62,13 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
             f"a selector cannot be changed: recreate the Deployment with {TRACK}=stable in its "
             "selector and pod template (docs/kubernetes.md shows how to without an outage)",
         )
-    await _keep_apart(action, stable, canary, hand)
+    serves = await _keep_apart(action, stable, canary, hand)
+    config = await snapshot(hand, target, action.config, action.image)
+    if serves and canary is not None and config and config_of(canary, target) != config:
+        raise _serves(target, names_of(config_of(canary, target)))
     # Whoever may not read budgets learns it now, and not when the pods are to go.
     await budgets_over(hand.client, stable)
+    template = with_config(stable, config)
     is_scaled = await is_autoscaled(hand.client, target, name)
     size = full_replicas(stable, target) if FULL in notes_of(stable) else replicas(stable)
     wanted = max(1, -(-action.weight * size // 100))
@@ -75,7 +83,7 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
 
     def deployment(current: Json | None) -> Json:
         if current is None:
-            spec = canary_of(stable, target, action.image, wanted)
+            spec = canary_of(template, target, action.image, wanted)
             return manifest(DEPLOYMENT, target, name, pods, spec)
         selector = current["spec"]["selector"]
         if not selects(selector, pods):
@@ -87,9 +95,9 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
         count, now = wanted, replicas(current)
         if is_scaled and now:
             count = now
-        elif image_of(current, target) == action.image:
+        elif image_of(current, target) == action.image and config_of(current, target) == config:
             count = max(now, wanted)
-        spec = canary_of(stable, target, action.image, count)
+        spec = canary_of(template, target, action.image, count)
         return {**current, "spec": {**spec, "selector": selector}}
 
     await hand.ensure(SERVICE, target.namespace, name, service)
@@ -98,14 +106,17 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
     verb = "already has" if change.did == "nothing" else "gets"
     return applied(
         hand,
-        f"canary {target.namespace}/{name} {verb} {count} pod(s) of {action.image}",
+        f"canary {target.namespace}/{name} {verb} {count} pod(s) of {action.image}" + _with(config),
         change,
-        {"image": action.image, "replicas": count},
+        {"image": action.image, "replicas": count, **told(config)},
     )
 
 
-async def _keep_apart(action: K8sDeploy, stable: Json, canary: Json | None, hand: Hand) -> None:
-    """See to it, before there are pods of a new image, that no traffic will reach them."""
+async def _keep_apart(action: K8sDeploy, stable: Json, canary: Json | None, hand: Hand) -> bool:
+    """See to it, before there are pods of a new image, that no traffic will reach them.
+
+    Whether the canary gets traffic as it is.
+    """
     target, name = action.target, action.target.workload.deployment
     pods = track_labels(target, stable, "canary")
     service = await hand.client.get(SERVICE, target.namespace, name)
@@ -136,10 +147,19 @@ async def _keep_apart(action: K8sDeploy, stable: Json, canary: Json | None, hand
                 f"add {TRACK}: stable to its selector",
             )
     if is_exposed and canary is not None and image_of(canary, target) != action.image:
-        raise Permanent(
-            f"the canary of {target.key} still serves traffic with {image_of(canary, target)}",
-            "take its traffic away first (/rollback, or weight 0 on the route)",
-        )
+        raise _serves(target, image_of(canary, target))
+    return is_exposed
+
+
+def _serves(target: Target, what: str) -> Permanent:
+    return Permanent(
+        f"the canary of {target.key} still serves traffic with {what}",
+        "take its traffic away first (/rollback, or weight 0 on the route)",
+    )
+
+
+def _with(config: Configuration) -> str:
+    return f" with {names_of(config)}" if config else ""
 
 
 async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname: str) -> Applied:
@@ -147,6 +167,7 @@ async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname
     target, name = action.target, action.target.workload.deployment
     if await hand.client.get(DEPLOYMENT, target.namespace, name) is None:
         return await _first_install(action, hand, gateway, hostname)
+    config = await snapshot(hand, target, action.config, action.image)
     is_scaled = await is_autoscaled(hand.client, target, name)
 
     def rolled(current: Json | None) -> Json:
@@ -157,22 +178,23 @@ async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname
                 f"Deployment {target.namespace}/{name} is paused, so it would not roll",
                 f"`kubectl -n {target.namespace} rollout resume deployment {name}`",
             )
-        changed = with_image(current, target, action.image)
+        changed = with_config(with_image(current, target, action.image), config)
         return changed if is_scaled or FULL not in notes_of(current) else at_full(changed, target)
 
     change = await hand.ensure(DEPLOYMENT, target.namespace, name, rolled)
     verb = "already names" if change.did == "nothing" else "rolls to"
     return applied(
         hand,
-        f"stable {target.namespace}/{name} {verb} {action.image}",
+        f"stable {target.namespace}/{name} {verb} {action.image}{_with(config)}",
         change,
-        {"image": action.image, "replicas": replicas(change.obj)},
+        {"image": action.image, "replicas": replicas(change.obj), **told(config)},
     )
 
 
 async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: str) -> Applied:
     target, name = action.target, action.target.workload.deployment
-    bodies = first_objects(target, action.image, gateway, hostname)
+    config = await snapshot(hand, target, action.config, action.image)
+    bodies = first_objects(target, action.image, gateway, hostname, config)
     if await is_autoscaled(hand.client, target, name):
         del bodies[-1][1]["spec"]["replicas"]
     made = []
@@ -185,14 +207,15 @@ async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: 
         hand,
         f"first install of {target.key} with {action.image}: made {', '.join(made) or 'nothing'}",
         change,
-        {"image": action.image, "made": made},
+        {"image": action.image, "made": made, **told(config)},
     )
 
 
 def first_objects(
-    target: Target, image: str, gateway: str, hostname: str
+    target: Target, image: str, gateway: str, hostname: str, config: Configuration = ()
 ) -> list[tuple[Kind, Json]]:
-    """Everything that a first install makes, in the order in which it is made.
+    """Everything that a first install makes, in the order in which it is made. Configuration comes
+    to its container as environment.
 
     The Deployment comes last: all before it is harmless without pods, and while it is missing the
     install goes on where it stopped.
@@ -200,7 +223,7 @@ def first_objects(
     name = target.workload.deployment
     spec = first_deployment_spec(target, image)
     pods = spec["template"]["metadata"]["labels"]
-    deployment = manifest(DEPLOYMENT, target, name, pods, spec)
+    deployment = with_environment(manifest(DEPLOYMENT, target, name, pods, spec), config)
     bodies = []
     for track, service in (("stable", name), ("canary", canary_name(target))):
         own = track_labels(target, deployment, track)

@@ -50,7 +50,7 @@ class Request:
     """One request, in the words that messages and remedies use."""
 
     verb: str
-    """RBAC verb: get, list, create, patch."""
+    """RBAC verb: get, list, create, patch, delete."""
     resource: str
     """`deployments.apps`, as kubectl and RBAC name it."""
     namespace: str
@@ -59,7 +59,7 @@ class Request:
     @property
     def is_write(self) -> bool:
         """Whether it changes something."""
-        return self.verb in ("create", "patch")
+        return self.verb in ("create", "patch", "delete")
 
     def __str__(self) -> str:
         where = f" in namespace {self.namespace}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain.configuration import Configuration
 from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
@@ -83,6 +84,11 @@ def missing(kind: Kind, target: Target, name: str) -> Permanent:
 def applied(hand: Hand, summary: str, change: Change, data: dict[str, Any]) -> Applied:
     """The report on an action, from the last object it looked at or wrote."""
     return report(hand.client, summary, change.obj, {"changed": change.did != "nothing", **data})
+
+
+def told(versions: Configuration) -> dict[str, Any]:
+    """The configuration in a report; nothing where there is none."""
+    return {"config": [str(one) for one in versions]} if versions else {}
 
 
 def report(client: ClusterClient, summary: str, obj: Json, data: dict[str, Any]) -> Applied:

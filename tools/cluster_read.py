@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from domain.clock import Clock, SystemClock
+from domain.configuration import Configuration
 from domain.errors import Permanent, Temporary
 from domain.service import Target
 from domain.workload import TOO_LATE, TrackState, WorkloadState
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, POD, ClusterClient
+from tools.cluster_config import config_of
+from tools.cluster_copies import held_now
 from tools.cluster_errors import Json
 from tools.cluster_objects import canary_name, image_of, is_owned, replicas
 from tools.cluster_route import route_state
@@ -45,6 +48,10 @@ class KubernetesReader:
             else None,
         )
 
+    async def configuration(self, target: Target) -> Configuration:
+        """See `ConfigReader`."""
+        return await held_now(self.client, target)
+
     async def _track(self, deployment: Json, target: Target) -> TrackState:
         status = deployment.get("status") or {}
         observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
@@ -64,6 +71,7 @@ class KubernetesReader:
             observed=observed,
             stalled=stalled,
             why=why,
+            config=config_of(deployment, target),
             owned=is_owned(deployment),
         )
 

@@ -9,6 +9,7 @@ from domain.action import K8sDeploy
 from domain.rendered import Rendered
 from domain.service import Executor
 from tools.cluster_client import DEPLOYMENT, ClusterClient, Kind
+from tools.cluster_config import with_config
 from tools.cluster_deploy import first_objects
 from tools.cluster_errors import Json
 from tools.cluster_lookup import missing
@@ -43,13 +44,14 @@ class KubernetesRenderer:
                 raise missing(DEPLOYMENT, target, name)
             count = max(1, -(-action.weight * full_replicas(stable, target) // 100))
             pods = track_labels(target, stable, "canary")
-            spec = canary_of(stable, target, action.image, count)
+            spec = canary_of(with_config(stable, action.config), target, action.image, count)
             canary = manifest(DEPLOYMENT, target, canary_name(target), pods, spec)
             return (Rendered(canary, existed=True),)
         if stable is None:
-            made = first_objects(target, action.image, self.gateway, self.hostname)
+            made = first_objects(target, action.image, self.gateway, self.hostname, action.config)
             return tuple(Rendered(body, existed=False) for _, body in made)
-        return (Rendered(bare(with_image(stable, target, action.image), DEPLOYMENT), existed=True),)
+        rolled = with_config(with_image(stable, target, action.image), action.config)
+        return (Rendered(bare(rolled, DEPLOYMENT), existed=True),)
 
 
 @dataclass(frozen=True)

@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 from domain.action import K8sRetire, K8sRollback
+from domain.configuration import names_of
 from domain.effect import Applied
 from domain.errors import Permanent
 from domain.service import Target
 from tools.cluster_budget import check_budgets
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE
+from tools.cluster_config import with_config
+from tools.cluster_copies import check_copies
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
-from tools.cluster_lookup import applied, at_full, is_autoscaled, missing, own_stable, scale
+from tools.cluster_lookup import (
+    applied,
+    at_full,
+    is_autoscaled,
+    missing,
+    own_stable,
+    scale,
+    told,
+)
 from tools.cluster_objects import canary_name, image_of, replicas, with_image
 from tools.cluster_replicas import is_exposed
 from tools.cluster_route import canary_weights
 
 
 async def roll_back(action: K8sRollback, hand: Hand) -> Applied:
-    """Stable to the given image (None: the one it has), unpaused and with all its pods.
+    """Stable to the given image (None: the one it has) and configuration, unpaused, with all pods.
 
     Full means at least what the catalogue says and never fewer than there are. An autoscaler's
     number is left alone unless it is 0, which switches the autoscaler off.
     """
     target, name = action.target, action.target.workload.deployment
     is_scaled = await is_autoscaled(hand.client, target, name)
+    await check_copies(hand.client, target, action.config or ())
 
     def restored(current: Json | None) -> Json:
         if current is None:
             raise missing(DEPLOYMENT, target, name)
         changed = with_image(current, target, action.image or image_of(current, target))
+        if action.config is not None:
+            changed = with_config(changed, action.config)
         # A paused Deployment would stay where it is.
         changed["spec"].pop("paused", None)
         return changed if is_scaled and replicas(current) else at_full(changed, target)
 
     change = await hand.ensure(DEPLOYMENT, target.namespace, name, restored)
     image, count = image_of(change.obj, target), replicas(change.obj)
-    summary = f"stable {target.namespace}/{name} goes back to {image} with {count} pod(s)"
+    with_what = f" and {names_of(action.config)}" if action.config else ""
+    summary = (
+        f"stable {target.namespace}/{name} goes back to {image}{with_what} with {count} pod(s)"
+    )
     if change.did == "nothing":
         summary = (
-            f"nothing to roll back: stable {target.namespace}/{name} already names {image} with "
-            f"{count} pod(s)"
+            f"nothing to roll back: stable {target.namespace}/{name} already names {image}"
+            f"{with_what} with {count} pod(s)"
         )
-    return applied(hand, summary, change, {"image": image, "replicas": count})
+    data = {"image": image, "replicas": count, **told(action.config or ())}
+    return applied(hand, summary, change, data)
 
 
 async def retire(action: K8sRetire, hand: Hand) -> Applied:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.action import Action, K8sDeploy, K8sRetire, K8sRollback, K8sTraffic
+from domain.action import Action, K8sDeploy, K8sPrune, K8sRetire, K8sRollback, K8sTraffic
+from domain.configuration import Configuration
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
+from domain.service import Target
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, ClusterClient, Kind
+from tools.cluster_config import config_of
+from tools.cluster_copies import prune
 from tools.cluster_deploy import deploy_canary, deploy_stable
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
@@ -24,8 +28,10 @@ from tools.cluster_testers import tester_marks
 from tools.cluster_traffic import weigh_by_replicas, weigh_by_route
 from tools.ports import Guard
 
-ClusterAction = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire
-CLUSTER_KINDS = ("k8s_deploy", "k8s_traffic", "k8s_rollback", "k8s_retire")
+ClusterAction = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire | K8sPrune
+Stamped = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire
+"""Those that leave a stamp on an object."""
+CLUSTER_KINDS = ("k8s_deploy", "k8s_traffic", "k8s_rollback", "k8s_retire", "k8s_prune")
 """The action kinds to register this writer for."""
 
 
@@ -61,10 +67,15 @@ class KubernetesWriter:
                 return await roll_back(rollback, hand)
             case K8sRetire() as away:
                 return await retire(away, hand)
+            case K8sPrune() as tidying:
+                return await prune(tidying, hand)
 
     async def read_back(self, action: Action, stamp: Stamp) -> Applied | None:
         """Whether the object that the action writes last bears its stamp and is as it says."""
         ours = _ours(action)
+        if isinstance(ours, K8sPrune):
+            # What is deleted bears no stamp; doing it once more deletes what is left.
+            return None
         kind, name = _last_object(ours)
         namespace = ours.target.namespace
         found = await self.client.get(kind, namespace, name)
@@ -75,12 +86,12 @@ class KubernetesWriter:
 
 
 def _ours(action: Action) -> ClusterAction:
-    if isinstance(action, (K8sDeploy, K8sTraffic, K8sRollback, K8sRetire)):
+    if isinstance(action, (K8sDeploy, K8sTraffic, K8sRollback, K8sRetire, K8sPrune)):
         return action
     raise Permanent(f"{action.kind} is not an action on a cluster")
 
 
-def _last_object(action: ClusterAction) -> tuple[Kind, str]:
+def _last_object(action: Stamped) -> tuple[Kind, str]:
     """The object that an action writes last."""
     workload, canary = action.target.workload, canary_name(action.target)
     match action:
@@ -94,13 +105,20 @@ def _last_object(action: ClusterAction) -> tuple[Kind, str]:
             return (SERVICE, workload.deployment) if action.weight else (DEPLOYMENT, canary)
 
 
-def _shows(found: Json, action: ClusterAction) -> bool:
+def _takes(found: Json, target: Target, config: Configuration, *, exactly: bool = False) -> bool:
+    """Whether the pod template takes these versions, those whose content was known at least."""
+    return {one for one in config if one.digest or exactly} <= set(config_of(found, target))
+
+
+def _shows(found: Json, action: Stamped) -> bool:
     """Whether the object's spec still is what the action made of it."""
     match action:
         case K8sDeploy():
-            return image_of(found, action.target) == action.image and replicas(found) > 0
+            same = image_of(found, action.target) == action.image and replicas(found) > 0
+            return same and _takes(found, action.target, action.config)
         case K8sRollback():
-            return action.image is None or image_of(found, action.target) == action.image
+            same = action.image is None or image_of(found, action.target) == action.image
+            return same and _takes(found, action.target, action.config or (), exactly=True)
         case K8sRetire():
             return replicas(found) == 0
         case K8sTraffic():

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from domain.action import Action, K8sDeploy
+from domain.configuration import Configuration
 from domain.effect import Applied, Stamp
 from domain.metric import Metric
 from domain.rendered import Rendered
@@ -51,6 +52,15 @@ class ClusterReader(Protocol):
 
     async def workload(self, target: Target) -> WorkloadState:
         """The target's Deployments and route. Missing objects are None, never invented."""
+        ...
+
+
+class ConfigReader(Protocol):
+    """Looks at the configuration that belongs to a target's versions."""
+
+    async def configuration(self, target: Target) -> Configuration:
+        """The versions that the catalogue's ConfigMaps and Secrets hold now; () where it names
+        none. Raises Temporary, or Permanent for one that is not there."""
         ...
 
 

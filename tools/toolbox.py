@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tools.ports import ClusterReader, ForgeReader, MetricsReader, Renderer, WritePort
+from tools.ports import ClusterReader, ConfigReader, ForgeReader, MetricsReader, Renderer, WritePort
 
 Mode = Literal["real", "simulated", "dry_run"]
 
@@ -28,6 +28,7 @@ class Readers:
     metrics: MetricsReader
     forge: ForgeReader
     renderer: Renderer
+    config: ConfigReader
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,9 @@ class RunAnswer(RunSummary):
     approvals: tuple[ApprovalRequest, ...]
     effects: tuple[EffectRow, ...]
     verdicts: tuple[VerdictRow, ...]
+    shares: tuple[VerdictRow, ...] = Field(
+        description="Whether the measured share of the traffic agreed with each weight"
+    )
     signals: tuple[SignalRow, ...]
     path: tuple[PathEntry, ...]
     backends: tuple[BackendAnswer, ...]
@@ -155,6 +158,7 @@ class RunAnswer(RunSummary):
             approvals=detail.approvals,
             effects=detail.effects,
             verdicts=detail.verdicts,
+            shares=detail.shares,
             signals=detail.signals,
             path=tuple(PathEntry(node=node, at=at) for node, at in detail.path),
             backends=tuple(BackendAnswer.of(one) for one in backends),

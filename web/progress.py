@@ -84,6 +84,7 @@ class _Known:
             row.step_id: row for row in sorted(detail.effects, key=lambda one: one.started_at)
         }
         self.verdicts = {row.step_id: row for row in sorted(detail.verdicts, key=_seq)}
+        self.shares = {row.step_id: row for row in sorted(detail.shares, key=_seq)}
 
     def began(self, step_id: str) -> bool:
         """Whether the gate was ever asked about the step."""
@@ -222,7 +223,9 @@ def _note(step_id: str, status: StepStatus, known: _Known) -> str:
     if verdict is not None:
         return verdict.verdict.reason
     if effect is not None:
-        return effect.result.summary if effect.result is not None else effect.error
+        said = effect.result.summary if effect.result is not None else effect.error
+        share = known.shares.get(step_id)
+        return said if share is None else f"{said}; {share.verdict.reason}"
     return ""
 
 

@@ -55,7 +55,7 @@ class Sinks:
         said = self.redactor.redact(str(error))
         match error:
             case Temporary():
-                return Temporary(said, error.retry_after)
+                return Temporary(said, error.retry_after, most_tries=error.most_tries)
             case Permanent():
                 return Permanent(said, self.redactor.redact(error.remedy))
             case OutcomeUnknown():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,8 @@ def render_run(run: dict[str, Any], out: Console) -> None:
     out.print(f"[bold]{escape(run['title'])}[/bold]  {run['id']}")
     out.print(f"[bold]{run['state']}[/bold]  {escape(run['reason'])}")
     _plan(run, out)
-    _verdicts(run, out)
+    _verdicts("verdicts", run.get("verdicts", ()), out)
+    _verdicts("share of the traffic", run.get("shares", ()), out)
     _effects(run, out)
     for request in run.get("approvals", ()):
         votes = ", ".join(f"{v['principal']} {v['decision']}" for v in request["votes"])
@@ -52,11 +54,11 @@ def _plan(run: dict[str, Any], out: Console) -> None:
         out.print(f"[dim]note: {escape(note)}[/dim]")
 
 
-def _verdicts(run: dict[str, Any], out: Console) -> None:
-    last: dict[str, dict[str, Any]] = {one["step_id"]: one for one in run.get("verdicts", ())}
+def _verdicts(title: str, rows: Iterable[dict[str, Any]], out: Console) -> None:
+    last: dict[str, dict[str, Any]] = {one["step_id"]: one for one in rows}
     if not last:
         return
-    table = Table(box=None, title="verdicts", title_justify="left")
+    table = Table(box=None, title=title, title_justify="left")
     for column in ("step", "verdict", "why"):
         table.add_column(column, overflow="fold")
     for step_id, one in last.items():

@@ -382,7 +382,7 @@ def _moments(detail: RunDetail, titles: dict[str, str]) -> tuple[Moment, ...]:
             row.verdict.kind,
             f"{titles.get(row.step_id, row.step_id)}: {row.verdict.reason}",
         )
-        for row in _last_verdicts(detail.verdicts)
+        for row in (*_last_verdicts(detail.verdicts), *_last_verdicts(detail.shares))
     ]
     return tuple(sorted(moments, key=lambda moment: moment.at))
 

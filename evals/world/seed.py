@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 from evals.world.kube.api import KubeApi
 from evals.world.kube.kinds import (
     BY_NAME,
+    CONFIGMAP,
     DEPLOYMENT,
     GATEWAY,
     HTTPROUTE,
     NAMESPACE,
+    SECRET,
     SERVICE,
     Kind,
     Obj,
@@ -48,6 +51,9 @@ class ServiceSpec:
     hostnames: Sequence[str] = ()
     request_rate: Mapping[str, float] = field(default_factory=dict)
     default_rate: float = 20.0
+    configmaps: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    """What its container takes its environment from, besides."""
 
     def __post_init__(self) -> None:
         for attribute in ("deployment", "container", "route"):
@@ -79,13 +85,24 @@ def _objects(spec: ServiceSpec, namespace: str) -> list[Obj]:
 
     namespaced = make(NAMESPACE, namespace, MANAGED, {})
     del namespaced["spec"]
+    data = {"mode": "first"}
+    config = [make(CONFIGMAP, name, {}, data) for name in spec.configmaps]
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    config += [make(SECRET, name, {}, encoded) for name in spec.secrets]
+    for one in config:
+        one["data"] = one.pop("spec")
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
-    container = {
+    container: Obj = {
         "name": spec.container, "image": spec.image,
         "ports": [{"name": "http", "containerPort": spec.port}],
     }  # fmt: skip
+    if config:
+        refs = [{"configMapRef": {"name": name}} for name in spec.configmaps]
+        refs += [{"secretRef": {"name": name}} for name in spec.secrets]
+        container["envFrom"] = refs
     return [
         namespaced,
+        *config,
         make(
             GATEWAY, GATEWAY_NAME, MANAGED,
             {"gatewayClassName": "fermata-simulated", "listeners": [listener]},

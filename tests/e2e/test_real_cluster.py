@@ -164,6 +164,11 @@ async def test_verdicts_rest_on_what_prometheus_counted(stories: Stories) -> Non
     (metric,) = at_ten["metrics"]
     assert metric["canary_total"] > 500
     assert checks["canary-50.check"]["share"] == pytest.approx(0.5, abs=0.05)
+    shares = {one["step_id"].partition("/prod.")[2]: one["verdict"] for one in run["shares"]}
+    for step, share in (("canary-10", 0.1), ("canary-50", 0.5), ("canary-100", 1.0)):
+        assert shares[f"{step}.weight"]["kind"] == "pass"
+        assert shares[f"{step}.weight"]["share"] == pytest.approx(share, abs=0.05)
+    assert "not measured: both tracks run" in shares["full.weight"]["reason"]
 
 
 async def test_the_objects_say_which_run_and_step_made_them_so(
@@ -186,6 +191,9 @@ async def test_a_bad_version_goes_back_to_the_last_known_good(
     assert place.weights("basket") == {"basket": 100, "basket-canary": 0}
     assert place.replicas("basket-canary") == 0
     assert run["verdicts"][-1]["verdict"]["kind"] == "fail"
+    gone = run["shares"][-1]
+    assert gone["step_id"] == "basket/prod.rollback.weight"
+    assert (gone["verdict"]["kind"], gone["verdict"]["share"]) == ("pass", 0)
     assert "basket/prod" in run["targets"]
     assert_every_effect_was_decided(run)
 

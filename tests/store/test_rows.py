@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from domain.configuration import Configuration, ConfigVersion
 from domain.decision import Outcome
 from domain.run import RunState
 from domain.verdict import Counts, MetricVerdict, MetricWindow, Verdict, VerdictKind
-from store.releases import still_good
+from store.releases import kept_config, still_good
 from tests.store.house import NOW, House, decision, plan
 
 
@@ -83,7 +85,7 @@ async def test_windows_are_kept_once_and_verdicts_each(house: House) -> None:
 
 
 async def test_the_last_known_good_is_never_an_image_found_bad(house: House) -> None:
-    place = {"service": uuid4().hex, "environment": "prod"}
+    place: dict[str, Any] = {"service": uuid4().hex, "environment": "prod"}
     lease, other = await house.leased(), await house.leased()
 
     async def say(image: str, status: str, by: object = lease) -> None:
@@ -121,7 +123,7 @@ async def test_the_last_known_good_is_never_an_image_found_bad(house: House) -> 
 async def test_a_version_that_was_taken_back_with_its_group_is_neither_good_nor_bad(
     house: House,
 ) -> None:
-    place = {"service": uuid4().hex, "environment": "prod"}
+    place: dict[str, Any] = {"service": uuid4().hex, "environment": "prod"}
     lease = await house.leased()
     for image, status in (("v1", "good"), ("v2", "good"), ("v2", "withdrawn")):
         await house.releases.record(
@@ -190,3 +192,31 @@ async def test_a_run_is_found_by_a_prefix(house: House) -> None:
     assert found.id == lease.run_id
     assert await house.queries.find_run("12345") == ()
     assert len(await house.queries.list_events(3)) == 3
+
+
+async def test_an_image_with_another_configuration_is_another_version(house: House) -> None:
+    place: dict[str, Any] = {"service": uuid4().hex, "environment": "prod"}
+    lease = await house.leased()
+    old, new = (
+        (
+            ConfigVersion(kind="Secret", name="b", digest=digest),
+            ConfigVersion(kind="ConfigMap", name="a", digest="1" * 10),
+        )
+        for digest in ("2" * 10, "3" * 10)
+    )
+    words: list[tuple[Configuration, Any]] = [(old, "good"), (new, "good"), (new, "bad")]
+    for config, status in words:
+        await house.releases.record(
+            lease, **place, image="v1", sha=None, status=status, reason="r", at=NOW, config=config
+        )
+    row = await house.releases.last_good(**place, but="v1", but_config=new)
+    assert row is not None
+    assert set(row.config) == set(old)
+    assert await house.releases.is_bad(**place, image="v1", config=new)
+    assert not await house.releases.is_bad(**place, image="v1", config=old)
+    assert await house.releases.is_bad(**place, image="v1"), "where none is known, the image counts"
+    assert await house.releases.last_good(**place, but="v1") is None
+    history = await house.releases.history(**place, limit=9)
+    assert still_good(history, but="v1", but_config=new) == row
+    assert set(kept_config(history, 1)) == set(new)
+    assert set(kept_config(history, 5)) == {*old, *new}
