@@ -91,7 +91,7 @@ class Settling:
             proposal = state["proposal"]
             assert proposal is not None
             lease = runtime.context.lease
-            await self.verdicts.record(lease, proposal.step.id, PHASE, look.verdict, [])
+            await self.verdicts.record(lease, proposal.step.id, PHASE, look.verdict, [], now=now)
         return gone_on(state, Finding(kind="done", reason=said, verdict=look.verdict))
 
 
