@@ -22,7 +22,7 @@ from rich.markup import escape
 from bench.figures import Section, missed, show, written
 from bench.ground import BenchError, Ground, ground
 
-NAMES = ("events", "engine", "recovery", "waiting", "judge", "policy", "redaction")
+NAMES = ("events", "engine", "recovery", "waiting", "rollouts", "judge", "policy", "redaction")
 Tell = Callable[[str], None]
 Measure = Callable[[Ground, Tell], Awaitable[Section]]
 Evaluate = Callable[[Tell], Awaitable[Section]]

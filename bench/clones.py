@@ -97,11 +97,32 @@ COPIES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 )
 
 
-async def clone(url: str, run_id: UUID, first: int, last: int) -> None:
-    """Make the copies numbered `first` to `last`, and let the planner know about them."""
+BAKING: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    (
+        "effects",
+        "s.run_id = %(run)s",
+        {
+            "run_id": "c.run_id",
+            "id": OWN_ID,
+            "decision_id": "md5(s.decision_id::text || c.run_id::text)::uuid",
+            "approval_id": OWN_APPROVAL,
+        },
+    ),
+)
+"""What a run that bakes has besides. Its lock stays the original's alone: looks need none."""
+TOMORROW = {"due_at": "now() + interval '1 day'"}
+"""A copy that bakes is not due before it is told when."""
+
+
+async def clone(url: str, run_id: UUID, first: int, last: int, *, baking: bool = False) -> None:
+    """Make the copies numbered `first` to `last`, and let the planner know about them.
+
+    The original has only just asked for an approval, or (`baking`) waits for its next look.
+    """
+    copies = (*COPIES, *BAKING) if baking else COPIES
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
         await conn.execute("SET synchronous_commit = off")
-        await _check(conn, run_id)
+        await _check(conn, run_id, ("lock_queue", "signals") if baking else EMPTY)
         await conn.execute(MAP)
         await conn.execute(ADD, (first, last))
         found = await conn.execute("SELECT event_id, thread_id FROM runs WHERE id = %s", (run_id,))
@@ -111,10 +132,11 @@ async def clone(url: str, run_id: UUID, first: int, last: int) -> None:
         for start in range(first, last + 1, CHUNK):
             chunk = {"first": start, "last": min(start + CHUNK - 1, last), **ids}
             async with conn.transaction():
-                for table, which, own in COPIES:
+                for table, which, own in copies:
+                    own = {**own, **TOMORROW} if baking and table == "runs" else own
                     await conn.execute(await _copy(conn, table, which, own), chunk)
         # As autovacuum and checkpointer would within minutes, but before the clock runs.
-        for table, _, _ in COPIES:
+        for table, _, _ in copies:
             await conn.execute(f"VACUUM ANALYZE {table}".encode())
         await conn.execute("CHECKPOINT")
 
@@ -131,8 +153,8 @@ async def _copy(
     ).encode()
 
 
-async def _check(conn: psycopg.AsyncConnection, run_id: UUID) -> None:
-    for table in EMPTY:
+async def _check(conn: psycopg.AsyncConnection, run_id: UUID, empty: tuple[str, ...]) -> None:
+    for table in empty:
         query = f"SELECT count(*) FROM {table} WHERE run_id = %s".encode()
         row = await (await conn.execute(query, (run_id,))).fetchone()
         if row is None or row[0]:

@@ -12,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from domain.clock import Clock
 from domain.state import State
 from graph import routes
-from graph.noted import Node, noted
+from graph.noted import Node, at_once, noted
 from nodes.passage import Passage
 
 Graph = CompiledStateGraph[State, Passage, State, State]
@@ -56,14 +56,14 @@ def assemble(
     graph.add_node("report", noted("report", nodes.report, clock))
 
     graph.add_edge(START, "conductor")
-    graph.add_conditional_edges("conductor", routes.after_conductor)
+    graph.add_conditional_edges("conductor", at_once(routes.after_conductor))
     graph.add_edge("release", "gate")
-    graph.add_conditional_edges("gate", routes.after_gate)
+    graph.add_conditional_edges("gate", at_once(routes.after_gate))
     graph.add_edge("wait", "gate")
     graph.add_edge("approve", "gate")
     graph.add_edge("execute", "observe")
-    graph.add_conditional_edges("observe", routes.after_observe)
-    graph.add_conditional_edges("rollback", routes.after_rollback)
-    graph.add_conditional_edges("report", routes.after_report)
+    graph.add_conditional_edges("observe", at_once(routes.after_observe))
+    graph.add_conditional_edges("rollback", at_once(routes.after_rollback))
+    graph.add_conditional_edges("report", at_once(routes.after_report))
 
     return graph.compile(checkpointer=checkpointer, name="fermata")

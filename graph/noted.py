@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from domain.clock import Clock
 from domain.state import State, Update
@@ -40,6 +41,20 @@ def noted(name: str, node: Node, clock: Clock) -> Noted:
 
     step.__name__ = name
     return step
+
+
+Route = TypeVar("Route", bound=str)
+
+
+def at_once(route: Callable[[State], Route]) -> Callable[[State], Awaitable[Route]]:
+    """A route as the graph is to call it: where it stands. LangGraph gives what is not async to a
+    thread, and at each superstep that cost more than the route."""
+
+    @functools.wraps(route)
+    async def routed(state: State) -> Route:
+        return route(state)
+
+    return routed
 
 
 def _passage(context: Any) -> Passage:

@@ -19,6 +19,7 @@ from domain.run import RunState
 from domain.state import initial
 from graph.assembly import Graph
 from nodes.passage import NoProbe, Passage, Probe
+from store.checkpoints import FencedSaver
 from store.leases import Leases
 from store.records import Lease
 from store.runs import Runs
@@ -29,6 +30,8 @@ SUPERSTEP_LIMIT = 2_000
 """Supersteps in one passage. A plan of 60 steps takes about 400."""
 LONGEST_NAP_SECONDS = 60.0
 MARK_CHARACTERS = 300
+INTERRUPT = "__interrupt__"
+"""LangGraph's name for what a waiting node told: among a checkpoint's writes, a graph's values."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ class Engine:
             reason = f"internal error: {_brief(error)}; trying again"
             self._mark(passage, reason)
             return self._nap(lease, reason)
+        finally:
+            self._saver.forget(config)
         return _sleep(values)
 
     def _mark(self, passage: Passage, reason: str) -> None:
@@ -162,12 +167,20 @@ class Engine:
         fresh = initial(lease.run_id, lease.event, lease.goal)
         if lease.fence == 1:
             return fresh
-        snapshot = await self.graph.aget_state(config)
-        if snapshot.values.get("run_id") != str(lease.run_id):
+        found = await self._saver.ahead(config)
+        if found is None or found.checkpoint["channel_values"].get("run_id") != str(lease.run_id):
             return fresh
-        if snapshot.interrupts:
-            return Command(resume={one.id: "look again" for one in snapshot.interrupts})
-        return None
+        asked = [
+            one for _, channel, told in found.pending_writes or () if channel == INTERRUPT
+            for one in told
+        ]  # fmt: skip
+        return Command(resume={one.id: "look again" for one in asked}) if asked else None
+
+    @property
+    def _saver(self) -> FencedSaver:
+        saver = self.graph.checkpointer
+        assert isinstance(saver, FencedSaver), "the engine's graph is checkpointed under its leases"
+        return saver
 
     def _nap(self, lease: Lease, reason: str, seconds: float | None = None) -> Sleep:
         """Sleep after a failure: doubling with the number of times the run was taken up."""
@@ -211,7 +224,7 @@ class Engine:
 
 def _sleep(values: dict[str, Any]) -> Sleep:
     """Read how the passage ended from the graph's values."""
-    interrupts = values.get("__interrupt__") or ()
+    interrupts = values.get(INTERRUPT) or ()
     proposal = values.get("proposal")
     step_id = proposal.step.id if proposal is not None else None
     seen = int(values.get("seen_seq") or 0)

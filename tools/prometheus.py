@@ -1,36 +1,34 @@
 """Service level indicators from any Prometheus HTTP API (Prometheus, GKE's managed one, Thanos).
 
-Queries go through prometheus-api-client's `PrometheusConnect`. It is synchronous, so each query
-runs in a thread of a small pool of its own, and the wait for it is bounded from outside as well:
-`requests` bounds only the silence between two bytes.
+One connection pool on the event loop: a thousand rollouts judged every 30 seconds are some 270
+queries a second, and a thread for each of them cost more than all else that a look does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import os
 import re
+import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
-import requests
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from prometheus_api_client.prometheus_connect import PrometheusConnect
+import aiohttp
+import tenacity
 from pydantic import SecretStr
-from requests.auth import AuthBase
-from urllib3.util.retry import Retry
 
 from domain.metric import Metric
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap, VerdictKind
 from tools.ports import EVERY_VERSION
 
-THREADS = 4
-GRACE_SECONDS = 2.0
-"""How much longer than the HTTP timeout a query may take in all."""
+CONNECTIONS = 32
+MORE_TRIES, PAUSE_SECONDS = 2, 0.2
 EXCESS = 0.01
 """Share by which `bad` may lie outside of 0..total before it is a wrong query instead of the
 extrapolation of `increase()`."""
@@ -48,31 +46,17 @@ class PrometheusMetrics:
     """
 
     def __init__(self, url: str, *, token: SecretStr | None = None, timeout: float = 10.0) -> None:
+        self._url = f"{url.rstrip('/')}/api/v1/query"
+        self._token = token
         self._timeout = timeout
         self._is_closed = False
-        # A refused connection may be a restart; what got as far as an answer is not asked twice.
-        retry = Retry(
-            total=2,
-            connect=2,
-            read=False,
-            status=0,
-            other=0,
-            backoff_factor=0.2,
-            respect_retry_after_header=False,
-        )
-        self._connect = PrometheusConnect(
-            url=url.rstrip("/"),
-            retry=retry,
-            auth=_Auth(token),  # type: ignore[arg-type]
-            timeout=timeout,  # type: ignore[arg-type]
-        )
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="prometheus")
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections; queries still under way are abandoned. Safe to call twice."""
         self._is_closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._connect.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def counts(
         self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
@@ -113,41 +97,69 @@ class PrometheusMetrics:
 
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
         """The one number that a query has at an instant; None when there is no series."""
-        loop = asyncio.get_running_loop()
         if self._is_closed:
             return _error("the client is closed")
         try:
-            async with asyncio.timeout(self._timeout + GRACE_SECONDS):
-                result = await loop.run_in_executor(self._threads, self._query, query, at)
+            try:
+                status, body = await self._query(query, at)
+            except aiohttp.ClientConnectorError:
+                status, body = await self._persevere(query, at)
         except TimeoutError:
             return _error(f"no answer within {self._timeout:g} s")
-        except PrometheusApiClientException as error:
-            return _error(f"the query was refused: {error} ({query})")
-        except requests.Timeout:
-            return _error(f"no answer within {self._timeout:g} s")
-        except requests.ConnectionError as error:
+        except aiohttp.ClientError as error:
             return _error(f"cannot be reached: {_root(error)}")
-        except (requests.RequestException, KeyError, TypeError) as error:
+        if status != 200:
+            said = body.decode(errors="replace")
+            return _error(f"the query was refused: HTTP {status}: {said} ({query})")
+        try:
+            result = json.loads(body)["data"]["result"]
+        except (ValueError, KeyError, TypeError) as error:
             return _error(f"its answer cannot be understood: {type(error).__name__}")
         return number_of(result, query)
 
-    def _query(self, query: str, at: datetime) -> Any:
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(aiohttp.ClientConnectorError),
+        stop=tenacity.stop_after_attempt(MORE_TRIES),
+        wait=tenacity.wait_exponential(multiplier=0.2),
+        reraise=True,
+    )
+    async def _persevere(self, query: str, at: datetime) -> tuple[int, bytes]:
+        """A refused connection may be a restart; what got as far as an answer is not asked twice.
+
+        Apart from the first try, which is nearly always the only one.
+        """
+        await asyncio.sleep(PAUSE_SECONDS)
+        return await self._query(query, at)
+
+    async def _query(self, query: str, at: datetime) -> tuple[int, bytes]:
         # A partial answer (Thanos, VictoriaMetrics) would be taken for all there is.
         whole = {"partial_response": "false", "deny_partial_response": "1"}
         params = {"time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s", **whole}
-        return self._connect.custom_query(query, params=params)
+        async with self._connected().get(self._url, params={"query": query, **params}) as answer:
+            return answer.status, await answer.read()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Accept": "application/json"}
+            if self._token is not None:
+                headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+            self._session = aiohttp.ClientSession(
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Not `trust_env`, which would send a password from a .netrc file as well.
+                proxy=_proxy(self._url),
+            )
+        return self._session
 
 
-class _Auth(AuthBase):
-    """Sets the bearer token. Present even without one, so that a .netrc file is never consulted."""
-
-    def __init__(self, token: SecretStr | None) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token is not None:
-            request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
-        return request
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL, as every HTTP client takes it."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
 
 
 def placeholders(target: Target, version: str, window_seconds: float) -> dict[str, str]:
@@ -253,6 +265,8 @@ def _root(error: BaseException) -> str:
     """The innermost cause: the outer ones repeat the whole URL with its query."""
     while error.__context__ is not None:
         error = error.__context__
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__
 
 

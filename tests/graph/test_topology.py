@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from langgraph._internal._runnable import RunnableCallable
 
 from domain.event import Event, Unhandled
 from domain.state import State, Update, initial
@@ -29,6 +30,14 @@ def test_nodes_can_change_only_keys_of_the_state() -> None:
 
 def test_the_drawing_in_the_docs_is_the_graph_as_compiled() -> None:
     assert (ROOT / "docs" / "graph.md").read_text(encoding="utf-8") == drawing(blueprint())
+
+
+def test_no_route_is_given_to_a_thread() -> None:
+    paths = [
+        branch.path for found in blueprint().builder.branches.values() for branch in found.values()
+    ]
+    assert len(paths) == 5
+    assert all(isinstance(one, RunnableCallable) and one.func is None for one in paths)
 
 
 def test_the_graph_refuses_to_run_without_a_lease() -> None:

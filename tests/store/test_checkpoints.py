@@ -97,6 +97,31 @@ async def test_an_interrupted_run_goes_on_in_another_process(house: House, keep:
     assert (await graph.aget_state(config(heir))).next == ()
 
 
+async def test_what_was_read_ahead_is_handed_over_once_to_whoever_holds_the_lease(
+    house: House,
+) -> None:
+    lease = await house.leased()
+    saver = FencedSaver(house.db.pool, allowed=_types())
+    graph = build(saver)
+    assert await saver.ahead(config(lease)) is None
+    await graph.ainvoke(FRESH, config(lease), durability="sync")
+    found = await saver.ahead(config(lease))
+    assert found is not None
+    other = await saver.aget_tuple({"configurable": {"thread_id": str(lease.thread_id)}})
+    assert other is not None
+    assert other is not found
+    assert await saver.aget_tuple(config(lease)) is found
+    assert await saver.aget_tuple(config(lease)) is not found
+    forgotten = await saver.ahead(config(lease))
+    saver.forget(config(lease))
+    assert await saver.aget_tuple(config(lease)) is not forgotten
+    # Entered with what was read ahead, the graph goes on from the interrupt, and later from there.
+    await saver.ahead(config(lease))
+    values = await graph.ainvoke(Command(resume="yes"), config(lease), durability="sync")
+    assert values["words"] == ("first", "yes")
+    assert (await graph.aget_state(config(lease))).next == ()
+
+
 async def test_after_a_failure_it_goes_on_at_the_node_that_failed(house: House) -> None:
     lease = await house.leased()
     graph = build(FencedSaver(house.db.pool, allowed=_types()))
