@@ -103,8 +103,9 @@ class Observe:
         if isinstance(step.action, K8sRetire) and failures >= (attempt.most_tries or math.inf):
             # It gets no traffic any more: that its pods stay is no reason to undo anything.
             return gone_on(state, Finding(kind="done", reason=f"its pods stay: {attempt.error}"))
+        most = min(MOST_FAILURES, attempt.most_tries or MOST_FAILURES)
         if attempt.retry_at is not None and (
-            failures < MOST_FAILURES or state["mode"] == "rollback" or step.only_speaks
+            failures < most or state["mode"] == "rollback" or step.only_speaks
         ):
             reason = f"{attempt.error} (try {attempt.tries}, trying again)"
             return Update(

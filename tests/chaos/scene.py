@@ -5,6 +5,7 @@ They run in the test's own process; workers are processes of their own that atta
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import html
 import re
@@ -24,7 +25,8 @@ from domain.intake import StartRun
 from evals.simulated import SimulatedWorld
 from evals.world.clock import WorldClock
 from evals.world.faults import FaultRule
-from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE, SERVICE
+from evals.world.kube.api import MERGE
+from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, HTTPROUTE, SECRET, SERVICE
 from evals.world.kube.store import Change
 from evals.world.world import World
 from settings import Settings
@@ -43,12 +45,14 @@ SPEED = 40.0
 FIRST = "1.0.0"
 WRITES = "POST|PUT|PATCH|DELETE"
 WATCHED = (DEPLOYMENT, HTTPROUTE, SERVICE)
+CONFIGURING = (CONFIGMAP, SECRET)
 
 
-def services_yaml(names: Iterable[str], summed: str) -> str:
+def services_yaml(names: Iterable[str], summed: str, *, configured: bool = False) -> str:
     """A catalogue of services alike: production only, one canary step, bakes of 20 s.
 
-    `summed` stands for `sum` in the queries of the repository's own catalogue.
+    `summed` stands for `sum` in the queries of the repository's own catalogue. `configured`: each
+    has a ConfigMap and a Secret that belong to its versions.
     """
     defaults = yaml.safe_load((HERE.parents[1] / "services.yaml").read_text())["defaults"]
     for sli in defaults["slis"]:
@@ -72,6 +76,9 @@ def services_yaml(names: Iterable[str], summed: str) -> str:
         }
         for name in names
     ]
+    for one in services if configured else ():
+        config = {"configmaps": [one["name"]], "secrets": [f"{one['name']}-tokens"]}
+        one["workload"] |= {"config": config}  # type: ignore[operator]
     return yaml.safe_dump({"version": 1, "defaults": defaults, "services": services})
 
 
@@ -94,6 +101,8 @@ class Journal:
 
     def note(self, change: Change) -> None:
         """Called by the cluster's store inside every write."""
+        if change.kind in CONFIGURING:
+            self._note_copy(change)
         if change.kind not in WATCHED:
             return
         before = change.previous["spec"] if change.previous else None
@@ -103,6 +112,14 @@ class Journal:
         notes = meta.get("annotations") or {}
         run, step = notes.get("fermata.dev/run", ""), notes.get("fermata.dev/step", "")
         self.entries.append((run, f"{change.kind.kind}/{meta['name']}", step))
+
+    def _note_copy(self, change: Change) -> None:
+        """A copy of configuration that is made; its name has a digest, which services do not
+        share, and the key that all share is made by the first of them."""
+        notes = change.object["metadata"].get("annotations") or {}
+        if change.previous is None and (name := notes.get("fermata.dev/config-of")):
+            run, step = notes["fermata.dev/run"], notes["fermata.dev/step"]
+            self.entries.append((run, f"{change.kind.kind}/{name}", step))
 
     def of(self, run_id: UUID, service: str) -> list[tuple[str, str]]:
         """(object, step) of every change that a run made, in order, the service unnamed."""
@@ -124,6 +141,7 @@ class Scene(Runs):
     writes: FaultRule
     """Counts every request that would change something in the cluster."""
     tells_slack: bool
+    configured: bool = False
 
     @property
     def world(self) -> World:
@@ -132,7 +150,15 @@ class Scene(Runs):
         return self.simulated.world
 
     async def release(self, service: str, version: str) -> UUID:
-        """A merged pull request of its own asks for a release; its run."""
+        """A merged pull request of its own asks for a release; its run.
+
+        Where services are configured, each version comes with a configuration that names it.
+        """
+        if self.configured:
+            told = base64.b64encode(version.encode()).decode()
+            names = ((CONFIGMAP, service, version), (SECRET, f"{service}-tokens", told))
+            for kind, name, mode in names:
+                self.world.api.patch(kind, "prod", name, {"data": {"mode": mode}}, MERGE)
         now, repo = self.simulated.clock.now(), f"acme/{service}"
         pulls = self.github.repos[repo].pulls
         number = len(pulls) + 1
@@ -198,6 +224,7 @@ async def open_scene(
     tells_slack: bool = False,
     summed: str = "sum",
     durable: bool = False,
+    configured: bool = False,
 ) -> AsyncIterator[Scene]:
     """A scene of its own: a new database on the server, a new world, new local servers.
 
@@ -208,7 +235,7 @@ async def open_scene(
     data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     url = await new_database(server_url, durable=durable)
     catalogue_file = data / "services.yaml"
-    catalogue_file.write_text(services_yaml(names, summed), encoding="utf-8")
+    catalogue_file.write_text(services_yaml(names, summed, configured=configured), encoding="utf-8")
     catalogue = load_catalogue(catalogue_file.read_text(encoding="utf-8"), "services.yaml")
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(GitHubServer())
@@ -247,4 +274,5 @@ async def open_scene(
                 "SLACK_WEBHOOK_URL" if tells_slack else "NOTIFY_WEBHOOK_URL": f"{sink.url}/hook",
             },
             tells_slack=tells_slack,
+            configured=configured,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from domain.decision import Outcome
 from domain.effect import EffectState
 from domain.run import RunState
-from evals.world.kube.kinds import DEPLOYMENT, HTTPROUTE
+from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, HTTPROUTE, SECRET, Obj
 from store.records import RunDetail
 from tests.chaos.runs import Runs
 from tests.chaos.scene import FIRST, Scene
@@ -143,7 +144,27 @@ def _end_state(scene: Scene, service: str, version: str) -> list[str]:
     }
     if weights.get(f"{service}-canary") != 0 or not weights.get(service):
         wrong.append(f"the route's weights are {weights}")
+    if scene.configured:
+        wrong += _configuration(scene, service, stable, version)
     return wrong
+
+
+def _configuration(scene: Scene, service: str, stable: Obj, version: str) -> list[str]:
+    """Stable takes the configuration that came with its version, from copies of its own.
+
+    One that nothing was ever released to takes it from the objects themselves.
+    """
+    (container,) = stable["spec"]["template"]["spec"]["containers"]
+    names = [next(iter(one.values()))["name"] for one in container["envFrom"]]
+    if names == [service, f"{service}-tokens"]:
+        return []
+    config, secret = (
+        scene.world.store.get(kind, "prod", name)
+        for kind, name in zip((CONFIGMAP, SECRET), names, strict=True)
+    )
+    told = base64.b64encode(version.encode()).decode()
+    held = [one and one["data"]["mode"] for one in (config, secret)]
+    return [] if held == [version, told] else [f"stable of {version} takes {names}: {held}"]
 
 
 def law_two(detail: RunDetail) -> list[str]:

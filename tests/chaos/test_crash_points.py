@@ -81,7 +81,8 @@ async def _survives(
     postgres_url: str, data: Path, zygote: Zygote, tally: Tally, version: str
 ) -> None:
     slack = version == BAD
-    async with open_scene(postgres_url, data, ["calm", "shop"], tells_slack=slack) as scene:
+    names = ["calm", "shop"]
+    async with open_scene(postgres_url, data, names, tells_slack=slack, configured=True) as scene:
         expected, points = await undisturbed(scene, zygote, "calm", version)
         own = f"{version}-tortured"
         run_id = await scene.release("shop", own)
@@ -154,7 +155,9 @@ async def _kill_once(
     lanes = [Lane(f"shop-{index}") for index in range(LANES)]
     services = ["calm", *(lane.service for lane in lanes)]
     what = f"SIGKILL, a run of its own for each, {STORIES[version]}"
-    async with open_scene(postgres_url, data, services, tells_slack=version == BAD) as scene:
+    async with open_scene(
+        postgres_url, data, services, tells_slack=version == BAD, configured=True
+    ) as scene:
         strikes = data / "strikes"
         strikes.touch()
         # The first release of a service makes objects that the later ones find.
