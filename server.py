@@ -418,7 +418,7 @@ async def serve(settings: Settings, host: str, port: int, workers: int, processe
             f"{host} can be reached by others, and there are no tokens to tell them apart. Set "
             "FERMATA_TOKENS to a token file (docs/settings.md), or listen on 127.0.0.1."
         )
-    set_up_logging(settings.fermata_log, the_redactor(settings))
+    set_up_logging(settings.fermata_log, the_redactor(settings), for_good=True)
     listening = Listening(host, port)
     stopping = asyncio.Event()
     on_stop(stopping.set)
@@ -445,7 +445,7 @@ def serve_beside(settings: Settings, base_url: str, listening: Listening, berth:
     async def serving() -> None:
         stopping = asyncio.Event()
         stops_with_parent(stopping.set)
-        set_up_logging(settings.fermata_log, the_redactor(settings))
+        set_up_logging(settings.fermata_log, the_redactor(settings), for_good=True)
         structlog.contextvars.bind_contextvars(process=berth.number)
         opened = open_house(settings, base_url=base_url, host=False, alone=False)
         async with opened as house:
@@ -495,7 +495,7 @@ def on_stop(stop: Callable[[], None]) -> None:
 
 async def work(settings: Settings, workers: int) -> int:
     """Advance runs until SIGINT or SIGTERM; the exit code."""
-    set_up_logging(settings.fermata_log, the_redactor(settings))
+    set_up_logging(settings.fermata_log, the_redactor(settings), for_good=True)
     base_url = settings.fermata_url or "http://127.0.0.1:8321"
     async with open_house(settings, base_url=base_url, host=False) as house:
         worker = await house.worker(workers)

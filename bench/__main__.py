@@ -1,6 +1,7 @@
 """`python -m bench` measures everything, `python -m bench judge` one of the five.
 
-`--full` gives the judge ten times the simulated releases.
+`--full` gives the judge ten times the simulated releases, `--processes` has several processes take
+events in.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ Measure = Callable[[Ground, Tell], Awaitable[Section]]
 Evaluate = Callable[[Tell], Awaitable[Section]]
 
 
+class Serve(Protocol):
+    """The benchmark of events."""
+
+    async def __call__(self, ground: Ground, tell: Tell, *, processes: int) -> Section: ...
+
+
 class Simulate(Protocol):
     """The judge's benchmark."""
 
@@ -39,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=(*NAMES, []), help="which; all when left out")
     parser.add_argument("--full", action="store_true", help="simulate more (judge)")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that many serve (events)"
+    )
     parsed = parser.parse_args(arguments)
     chosen: list[str] = parsed.names or list(NAMES)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -49,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         style="dim",
     )
     try:
-        sections = [asyncio.run(_one(name, out, full=parsed.full)) for name in chosen]
+        sections = [
+            asyncio.run(_one(name, out, full=parsed.full, processes=parsed.processes))
+            for name in chosen
+        ]
     except BenchError as error:
         out.print(f"[red]error:[/red] {escape(str(error))}")
         return 1
@@ -63,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _one(name: str, out: Console, *, full: bool) -> Section:
+async def _one(name: str, out: Console, *, full: bool, processes: int) -> Section:
     """Each benchmark has its own event loop and its own ground, so that none warms another up."""
 
     def tell(line: str) -> None:
@@ -74,6 +87,9 @@ async def _one(name: str, out: Console, *, full: bool) -> Section:
         section = cast("Simulate", module.measure_judge)(tell, full=full)
     elif name == "policy":  # evaluates in this process, and asks OPA's
         section = await cast("Evaluate", module.measure_policy)(tell)
+    elif name == "events":
+        async with ground() as place:
+            section = await cast("Serve", module.measure)(place, tell, processes=processes)
     else:
         async with ground() as place:
             section = await cast("Measure", module.measure)(place, tell)

@@ -28,6 +28,9 @@ MOST_TOGETHER = 64
 """Events that share one commit at most."""
 LANES = 2
 """Commits under way at the same time."""
+CROWD, SLOW_SECONDS = 8, 0.02
+"""Where that many events shared the last commit one lane will do, unless its commit takes longer: a
+commit costs PostgreSQL 0.6 ms, and each event in it 0.07 ms."""
 
 
 @dataclass
@@ -56,8 +59,12 @@ class EventLog:
 
     db: Database
     _waiting: deque[_Delivery] = field(default_factory=deque)
-    _lanes: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _open_lanes: int = 0
+    _shared: int = 0
+    """Events in the commit that began last."""
+    _under_way: dict[object, float] = field(default_factory=dict)
+    """When the commit of each lane began, by the loop's clock."""
 
     async def accept(
         self, event: Event, intakes: Sequence[Intake], payload: bytes | None
@@ -70,11 +77,11 @@ class EventLog:
         """
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Delivery(_record(event, intakes), payload, receipt))
-        if self._open_lanes < LANES:
+        if self._open_lanes == 0 or (self._open_lanes < LANES and not self._one_lane_will_do()):
             self._open_lanes += 1
             lane = asyncio.create_task(self._commit_waiting(), name="fermata-events")
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            self._tasks.add(lane)
+            lane.add_done_callback(self._tasks.discard)
         return await receipt
 
     async def payload(self, event_id: UUID) -> bytes | None:
@@ -84,17 +91,28 @@ class EventLog:
 
     async def _commit_waiting(self) -> None:
         together: list[_Delivery] = []
+        lane, loop = object(), asyncio.get_running_loop()
         try:
-            while self._waiting:
-                count = min(len(self._waiting), MOST_TOGETHER)
-                together = [self._waiting.popleft() for _ in range(count)]
-                await self._commit(together)
+            while self._waiting and (self._open_lanes == 1 or not self._one_lane_will_do()):
+                self._shared = min(len(self._waiting), MOST_TOGETHER)
+                together = [self._waiting.popleft() for _ in range(self._shared)]
+                self._under_way[lane] = loop.time()
+                try:
+                    await self._commit(together)
+                finally:
+                    del self._under_way[lane]
         finally:
             # Nothing is awaited between finding the line empty and closing the lane, so nobody
             # can join a line that no lane serves.
             self._open_lanes -= 1
             for one in together:
                 one.receipt.cancel()
+
+    def _one_lane_will_do(self) -> bool:
+        """Whether a commit beside the one under way would only make two small ones of it."""
+        began = min(self._under_way.values(), default=0.0)
+        slow = asyncio.get_running_loop().time() - began > SLOW_SECONDS
+        return self._shared >= CROWD and not slow
 
     async def _commit(self, together: list[_Delivery]) -> None:
         try:
@@ -135,7 +153,7 @@ class EventLog:
 def _record(event: Event, intakes: Sequence[Intake]) -> dict[str, Any]:
     """An event as `fermata_accept_all` reads it."""
     return {
-        "id": str(event.id),
+        "id": event.id,
         "source": event.source,
         "delivery": text(event.delivery_id),
         "digest": event.body_digest,
@@ -152,8 +170,8 @@ def _ask(intake: Intake) -> dict[str, Any]:
         case StartRun():
             return {
                 "ask": "start",
-                "run_id": str(uuid4()),
-                "thread_id": str(intake.thread_id),
+                "run_id": uuid4(),
+                "thread_id": intake.thread_id,
                 "change_key": intake.change_key,
                 "supersede_group": intake.supersede_group,
                 "goal": intake.goal,

@@ -7,6 +7,7 @@ what an endpoint that looks after everything itself has no use for (docs/decisio
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import Any
@@ -50,13 +51,12 @@ class ShortWay:
             if isinstance(route, IntakeRoute)
         }
         self._timers: dict[tuple[str, int], Histogram] = {}
-        handler: Any = app.exception_handlers.get(Exception)
-        self._sheltered = ServerErrorMiddleware(self._take_in, handler=handler)
+        self._handler: Any = app.exception_handlers.get(Exception)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Look at path and method: that is all it costs other requests."""
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.takes:
-            await self._sheltered(scope, receive, send)
+            await self._take_in(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -69,11 +69,25 @@ class ShortWay:
                 response = await self.takes[path](Delivered(scope, receive))
             except Problem as problem:
                 response = problem.response()
+            except Exception as error:
+                await self._break_off(error, scope, receive, send)
+                raise
             status = response.status_code
             response.raw_headers.extend(SAFE_HEADERS)
             await response(scope, receive, send)
         finally:
             self._timer(path, status).observe(perf_counter() - began)
+
+    async def _break_off(
+        self, error: Exception, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer with what the application says to an error of ours."""
+
+        async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise error
+
+        with contextlib.suppress(type(error)):  # it is raised again, by whoever caught it
+            await ServerErrorMiddleware(broken, handler=self._handler)(scope, receive, send)
 
     def _timer(self, path: str, status: int) -> Histogram:
         timer = self._timers.get((path, status))

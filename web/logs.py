@@ -19,10 +19,11 @@ LEVELS = {
 }
 
 
-def set_up_logging(level: str, redactor: Redactor | None = None) -> None:
+def set_up_logging(level: str, redactor: Redactor | None = None, *, for_good: bool = False) -> None:
     """Configure structlog and the standard library alike; every line is redacted on its way out.
 
-    Without a redactor the shipped rules look at it.
+    Without a redactor the shipped rules look at it. `for_good`: nothing will configure it anew, so
+    that loggers need not look at each line how they are to write it.
     """
     number = LEVELS.get(level.lower(), logging.INFO)
     shared: list[structlog.typing.Processor] = [
@@ -41,7 +42,7 @@ def set_up_logging(level: str, redactor: Redactor | None = None) -> None:
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=for_good,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -163,11 +163,11 @@ async def receive(edge: Edge, delivery: Delivery) -> Response:
     reason = _reason(receipt, intakes)
     log.info(
         "event",
-        event_id=str(receipt.event_id),
+        event_id=receipt.event_id,
         source=event.source,
         kind=event.body.kind,
         status=receipt.status,
-        run_id=str(receipt.run_id) if receipt.run_id else None,
+        run_id=receipt.run_id,
         reason=reason or None,
     )
     if receipt.status == "accepted":
