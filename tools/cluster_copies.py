@@ -26,7 +26,7 @@ from tools.cluster_config import (
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
 from tools.cluster_lookup import unless_present
-from tools.cluster_objects import canary_name, check_owned, image_of
+from tools.cluster_objects import RUN, canary_name, check_owned, image_of, notes_of
 
 
 async def held_now(client: ClusterClient, target: Target) -> Configuration:
@@ -59,8 +59,9 @@ async def snapshot(hand: Hand, target: Target, wanted: Configuration, image: str
     """
     made = []
     for one in wanted:
-        version = one if one.digest else await _canarys(hand.client, target, one, image)
-        if version.digest and await _is_there(hand.client, target, version):
+        version = one if one.digest else await _canarys(hand, target, one, image)
+        if version.digest and (copy := await _copy(hand.client, target, version)) is not None:
+            await _check_content(hand.client, target, version, copy)
             made.append(version)
             continue
         source = await _source(hand.client, target, one)
@@ -82,7 +83,7 @@ async def snapshot(hand: Hand, target: Target, wanted: Configuration, image: str
 async def check_copies(client: ClusterClient, target: Target, wanted: Configuration) -> None:
     """Raises Permanent when a copy to go back to is gone."""
     for one in wanted:
-        if one.digest and not await _is_there(client, target, one):
+        if one.digest and await _copy(client, target, one) is None:
             raise Permanent(
                 f"{one.kind} {target.namespace}/{one.copy_name}, which the last known good version "
                 "ran with, is gone",
@@ -130,24 +131,44 @@ async def _users(client: ClusterClient, target: Target) -> list[Json]:
     return [*found, *(pod["spec"] for pod in pods)]
 
 
-async def _canarys(
-    client: ClusterClient, target: Target, version: ConfigVersion, image: str
-) -> ConfigVersion:
-    """The version that a canary of this image was judged with; unknown without such a canary."""
-    canary = await client.get(DEPLOYMENT, target.namespace, canary_name(target))
+async def _canarys(hand: Hand, target: Target, version: ConfigVersion, image: str) -> ConfigVersion:
+    """The version that this run's canary of the image has; unknown without such a canary."""
+    canary = await hand.client.get(DEPLOYMENT, target.namespace, canary_name(target))
     if canary is None or image_of(canary, target) != image:
+        return version
+    if notes_of(canary).get(RUN) != str(hand.stamp.run_id):
         return version
     judged = (one for one in config_of(canary, target) if one.digest)
     return next((o for o in judged if (o.kind, o.name) == (version.kind, version.name)), version)
 
 
-async def _is_there(client: ClusterClient, target: Target, version: ConfigVersion) -> bool:
-    """Whether there is a copy. Raises Permanent when an object of its name is somebody else's."""
+async def _copy(client: ClusterClient, target: Target, version: ConfigVersion) -> Json | None:
+    """The copy, if there is one. Raises Permanent when the object of its name is not ours."""
     kind = KINDS[version.kind]
     found = await client.get(kind, target.namespace, version.copy_name)
     if found is not None:
         check_owned(kind, found)
-    return found is not None
+    return found
+
+
+async def _check_content(
+    client: ClusterClient, target: Target, version: ConfigVersion, copy: Json
+) -> None:
+    """Raises Permanent when somebody has put other content under a version's name.
+
+    A Secret's cannot be told any more once its key is gone.
+    """
+    key: bytes | None = b""
+    if version.kind == "Secret":
+        kept = await client.get(SECRET, target.namespace, KEY_SECRET)
+        key = None if kept is None else key_in(kept)
+    if key is not None and _versioned(copy, version, target, key) != version:
+        plural = KINDS[version.kind].plural
+        raise Permanent(
+            f"{version} in {target.namespace} does not hold what its name says",
+            f"find out who made it, and delete it: `kubectl -n {target.namespace} delete {plural} "
+            f"{version.copy_name}`",
+        )
 
 
 async def _source(client: ClusterClient, target: Target, version: ConfigVersion) -> Json:

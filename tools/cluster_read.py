@@ -57,8 +57,9 @@ class KubernetesReader:
         observed = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
         # A condition of an older generation says nothing of this one.
         stalled = stalled_reason(deployment, self.clock.now()) if observed else ""
-        short = status.get("availableReplicas", 0) < replicas(deployment)
-        why = await self._pods_reason(deployment) if observed and short else ""
+        counts = ("replicas", "updatedReplicas", "availableReplicas")
+        is_there = all(status.get(one, 0) == replicas(deployment) for one in counts)
+        why = await self._pods_reason(deployment) if observed and not is_there else ""
         if stalled and why:
             stalled = f"{stalled}; {why}"
         return TrackState(

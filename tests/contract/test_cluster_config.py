@@ -282,9 +282,13 @@ async def test_a_copy_that_is_somebody_elses_is_not_taken_for_ours(versioned: Be
     await running(bench)
     await sources(bench, "two")
     new = await held(bench)
-    body = {"metadata": {"name": new[0].copy_name}, "data": {"mode": "evil"}}
+    body: Obj = {"metadata": {"name": new[0].copy_name}, "data": {"mode": "evil"}}
     await bench.site.create("configmaps", bench.where, body)
     with pytest.raises(Permanent, match="does not belong to Fermata"):
+        await bench.apply(canary(bench, V2, new))
+    ours = {"metadata": {"labels": {"app.kubernetes.io/managed-by": "fermata"}}}
+    await bench.site.merge("configmaps", bench.where, new[0].copy_name, ours)
+    with pytest.raises(Permanent, match="does not hold what its name says"):
         await bench.apply(canary(bench, V2, new))
 
 

@@ -1,4 +1,4 @@
-"""PodDisruptionBudgets: what would leave too few pods waits, and traffic never waits for it."""
+"""Pods: what would leave too few of them waits, traffic never does, and why they are not ready."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from domain.action import K8sRetire, K8sRollback
 from domain.errors import Temporary
-from tests.contract.cluster_bench import V1, V2, Bench, canary_ready, stable_ready, web_in
+from tests.contract.cluster_bench import BROKEN, V1, V2, Bench, canary_ready, stable_ready, web_in
 
 pytest_plugins = ("tests.contract.cluster_fixtures",)
 
@@ -71,6 +71,21 @@ async def test_a_budget_of_other_pods_keeps_nothing(bench: Bench) -> None:
     await budget(bench, {"matchLabels": {"app": "other"}}, minAvailable=5)
     await bench.apply(K8sRetire(target=bench.target))
     assert await replicas(bench, "web-canary") == 0
+
+
+async def test_what_keeps_pods_from_being_ready_is_told_before_the_deadline(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2)
+    nowhere = {"spec": {"template": {"spec": {"nodeSelector": {"there-is": "no-such-node"}}}}}
+    if bench.site.name == "emulator":
+        await bench.apply(bench.canary(BROKEN))
+    else:
+        await bench.site.merge("deployments", bench.where, "web-canary", nowhere)
+    state = await bench.until(lambda now: now.canary is not None and bool(now.canary.why))
+    assert state.canary is not None
+    assert state.canary.why.startswith("pod web-canary-")
+    assert not state.canary.stalled
+    assert not state.canary.ready
 
 
 async def test_where_pods_are_the_weight_traffic_goes_back_and_pods_that_are_wanted_stay(
