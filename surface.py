@@ -223,4 +223,8 @@ def make_app(
     install(app, desk, gatekeeper)
     app.add_middleware(TimedRequests, metrics=metrics)
     state_roles(app)
-    return Lingering(CleanErrors(ShortWay(app, intake, metrics), sinks.redactor))
+
+    def refusing(answering: ASGIApp) -> ASGIApp:
+        return Lingering(CleanErrors(answering, sinks.redactor))
+
+    return ShortWay(app, intake, metrics, refusing)

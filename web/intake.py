@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import Histogram
 from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from web.alertmanager import router_alertmanager
 from web.delivered import Delivered
@@ -39,10 +39,20 @@ class ShortWay:
 
     Such requests pass none of the application's middlewares, so this counts them and sets the
     security headers. An error that is not a `Problem` is answered by the application's handler.
+    `refusing` are layers around everything that looks after refusals; what is accepted leaves
+    past them.
     """
 
-    def __init__(self, app: FastAPI, routers: Iterable[APIRouter], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        routers: Iterable[APIRouter],
+        metrics: Metrics,
+        refusing: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    ) -> None:
         self.app = app
+        self._refusing = refusing
+        self._long_way = refusing(app)
         self.metrics = metrics
         self.takes: dict[str, Take] = {
             route.path: route.endpoint
@@ -58,7 +68,7 @@ class ShortWay:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self.takes:
             await self._take_in(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self._long_way(scope, receive, send)
 
     async def _take_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -74,7 +84,8 @@ class ShortWay:
                 raise
             status = response.status_code
             response.raw_headers.extend(SAFE_HEADERS)
-            await response(scope, receive, send)
+            way = response if status < 400 else self._refusing(response)
+            await way(scope, receive, send)
         finally:
             self._timer(path, status).observe(perf_counter() - began)
 
@@ -87,7 +98,8 @@ class ShortWay:
             raise error
 
         with contextlib.suppress(type(error)):  # it is raised again, by whoever caught it
-            await ServerErrorMiddleware(broken, handler=self._handler)(scope, receive, send)
+            answering = ServerErrorMiddleware(broken, handler=self._handler)
+            await self._refusing(answering)(scope, receive, send)
 
     def _timer(self, path: str, status: int) -> Histogram:
         timer = self._timers.get((path, status))

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request
 
+from web.lingering import BODY
 from web.problems import Problem
 
 MAX_BODY = 25 * 1024 * 1024
@@ -41,9 +42,11 @@ async def read_body(
     more = True
     try:
         async with asyncio.timeout(seconds):
+            request.scope[BODY] = "begun"
             while more:
                 message = await request.receive()
                 if message["type"] != "http.request":
+                    request.scope[BODY] = "over"
                     raise Problem(400, "The connection was closed before the body was complete.")
                 chunk = message.get("body", b"")
                 size += len(chunk)
@@ -51,6 +54,8 @@ async def read_body(
                     raise _too_large(limit)
                 chunks.append(chunk)
                 more = message.get("more_body", False)
+                if not more:
+                    request.scope[BODY] = "over"
     except TimeoutError:
         raise Problem(
             408,

@@ -20,6 +20,10 @@ TOO_SLOW = 408
 """A sender that was refused for its slowness is not waited for any longer."""
 
 
+BODY = "fermata.body"
+"""Key of a scope: how far its body was read past this layer, `begun` or `over`."""
+
+
 class Lingering:
     """ASGI layer that reads and forgets what is left of a body before a refusal goes out.
 
@@ -35,7 +39,8 @@ class Lingering:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        begun = over = False
+        read = scope.get(BODY)
+        begun, over = read is not None, read == "over"
 
         async def taking() -> Message:
             nonlocal begun, over

@@ -19,12 +19,11 @@ from tools.catalogue import load_catalogue
 from tools.forge_twin import ForgeTwin
 from web.auth import Gatekeeper, Sessions
 from web.intake import ShortWay
-from web.lingering import Lingering
 from web.masking import shipped
 from web.metrics import Metrics
 from web.policy_file import PolicyInForce
 from web.sharing import PictureLinks
-from web.sinks import CleanErrors, Sinks
+from web.sinks import Sinks
 from web.tokens import Principal, TokenBook, TokenEntry, hash_token
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +93,5 @@ def whole_app(
         metrics=Metrics(),
         forge=ForgeTwin(),
     )
-    assert isinstance(app, Lingering)
-    assert isinstance(app.app, CleanErrors)
-    assert isinstance(app.app.app, ShortWay)
-    return app.app.app
+    assert isinstance(app, ShortWay)
+    return app

@@ -21,6 +21,7 @@ async def ask(
     method: str = "POST",
     headers: dict[bytes, bytes] | None = None,
     endless: bool = False,
+    read: str | None = None,
 ) -> tuple[Answer, list[bytes]]:
     """An app that reads so many chunks and answers; (what was sent, chunks nobody took)."""
     left, sent = list(chunks), []
@@ -40,6 +41,8 @@ async def ask(
         sent.append(message)
 
     scope = {"type": "http", "method": method, "headers": list((headers or {}).items())}
+    if read is not None:
+        scope[lingering.BODY] = read
     await Lingering(app)(scope, receive, send)  # type: ignore[arg-type]
     return sent, left
 
@@ -79,3 +82,9 @@ async def test_a_body_that_stops_arriving_does_not_hold_the_answer(
 async def test_a_sender_that_was_too_slow_is_not_waited_for() -> None:
     _, left = await ask([b"a", b"b"], 408, reads=1)
     assert left == [b"b"]
+
+
+@pytest.mark.parametrize(("read", "untaken"), [("begun", []), ("over", [b"a", b"b"])])
+async def test_it_knows_how_far_the_body_was_read_before(read: str, untaken: list[bytes]) -> None:
+    _, left = await ask([b"a", b"b"], 422, read=read)
+    assert left == untaken
