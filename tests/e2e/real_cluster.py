@@ -36,8 +36,11 @@ def manifests(name: str, service: str = "checkout") -> str:
     return (EXAMPLES / name).read_text().replace("checkout", service)
 
 
-def quick_services(folder: Path, services: Iterable[str]) -> Path:
-    """The example's catalogue with these services, judged every 3 seconds for 12 at each weight."""
+def quick_services(folder: Path, services: Iterable[str], configured: Iterable[str] = ()) -> Path:
+    """The example's catalogue with these services, judged every 3 seconds for 12 at each weight.
+
+    Those `configured` have a ConfigMap and a Secret that belong to their versions.
+    """
     catalogue = yaml.safe_load((EXAMPLES / "services.yaml").read_text())
     (example,) = catalogue["services"]
     for environment in example["environments"]:
@@ -47,6 +50,10 @@ def quick_services(folder: Path, services: Iterable[str]) -> Path:
     catalogue["defaults"]["interval"] = "3s"
     text = yaml.safe_dump(example, sort_keys=False)
     catalogue["services"] = [yaml.safe_load(text.replace("checkout", one)) for one in services]
+    for one in catalogue["services"]:
+        if (name := one["name"]) in configured:
+            config = {"configmaps": [name], "secrets": [f"{name}-tokens"]}
+            one["workload"]["config"] = config
     path = folder / "services.yaml"
     path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
     return path
@@ -127,11 +134,12 @@ async def site(
     free_port: Callable[[], int],
     plane: DataPlane | None = None,
     scrape: str = "500ms",
+    configured: tuple[str, ...] = (),
 ) -> AsyncIterator[Site]:
     """Everything running, with each service at its first version."""
     async with contextlib.AsyncExitStack() as stack:
         cluster = await asyncio.to_thread(stack.enter_context, Cluster())
-        await asyncio.to_thread(_prepare, cluster, services)
+        await asyncio.to_thread(_prepare, cluster, services, configured)
         target = await (plane or made_up(services))(stack, cluster)
         metrics = await prometheus(
             stack, folder, program("prometheus"), free_port(), target, every=scrape
@@ -147,7 +155,7 @@ async def site(
                 "KUBECONFIG": str(kubeconfig),
                 "PROMETHEUS_URL": metrics.url,
                 "REDIS_URL": queue.url,
-                "FERMATA_SERVICES": str(quick_services(folder, services)),
+                "FERMATA_SERVICES": str(quick_services(folder, services, configured)),
             },
             services,
         )
@@ -159,17 +167,33 @@ async def site(
             await asyncio.gather(watch, return_exceptions=True)
 
 
-def _prepare(cluster: Cluster, services: Iterable[str]) -> None:
+def _prepare(cluster: Cluster, services: Iterable[str], configured: Iterable[str]) -> None:
     """Apply the examples, in the order in which their page tells to."""
     cluster.kubectl("apply", "-f", str(EXAMPLES / "namespaces.yaml"))
     cluster.kubectl("apply", "-f", str(EXAMPLES / "rbac.yaml"))
     for service in services:
         cluster.kubectl("apply", "-f", "-", stdin=manifests("checkout.yaml", service))
+    if configured:
+        cluster.kubectl("apply", "-f", str(EXAMPLES / "rbac-config.yaml"))
+    for service in configured:
+        for namespace in ("staging", "production"):
+            _configure(cluster, namespace, service)
     for namespace in ("staging", "production"):
         for service in services:
             cluster.kubectl(
                 *("-n", namespace, "rollout", "status", f"deployment/{service}", "--timeout=50s")
             )
+
+
+def _configure(cluster: Cluster, namespace: str, service: str) -> None:
+    """A ConfigMap and a Secret that a service's pods take their environment from."""
+    tokens = f"{service}-tokens"
+    for kind, name in (("configmap",), service), (("secret", "generic"), tokens):
+        cluster.kubectl("-n", namespace, "create", *kind, name, "--from-literal=MODE=first")
+        cluster.kubectl(
+            *("-n", namespace, "set", "env", f"deployment/{service}", f"--prefix={kind[0]}_"),
+            f"--from={kind[0]}/{name}",
+        )
 
 
 def spec(service: str) -> ServiceSpec:

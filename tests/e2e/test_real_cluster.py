@@ -8,6 +8,7 @@ The stories take real time, so they are told side by side, each on a service of 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -70,7 +71,9 @@ async def place(
     if why_not is not None:
         lacks("the test cluster", why_not)
     folder = tmp_path_factory.mktemp("real-cluster")
-    async with site(folder, SERVICES, program, unused_tcp_port_factory) as made:
+    async with site(
+        folder, SERVICES, program, unused_tcp_port_factory, configured=("checkout",)
+    ) as made:
         made.settings["FERMATA_POLICY"] = str(everyday_policy(folder))
         # Somebody else's objects: one minds its own business, one has the name of our canary.
         await asyncio.to_thread(_neighbours, made)
@@ -180,6 +183,22 @@ async def test_the_objects_say_which_run_and_step_made_them_so(
         assert place.kubectl("-n", "production", "get", kind, "checkout", "-o", path) == run["id"]
 
 
+async def test_a_version_runs_with_copies_of_its_configuration(
+    place: Site, stories: Stories
+) -> None:
+    run = await stories.end_of("checkout")
+    path = "jsonpath={.spec.template.spec.containers[0].env[*].valueFrom.*.name}"
+    names = place.kubectl("-n", "production", "get", "deployment", "checkout", "-o", path).split()
+    assert [one.rpartition("-")[0] for one in names] == ["checkout", "checkout-tokens"]
+    for kind, name in zip(("configmap", "secret"), names, strict=True):
+        told = place.kubectl("-n", "production", "get", kind, name, "-o", "json")
+        copy = json.loads(told)
+        assert copy["immutable"] is True
+        assert copy["metadata"]["annotations"]["fermata.dev/run"] == run["id"]
+    (tidy,) = [one for one in run["effects"] if one["step_id"] == "checkout/prod.full.prune"]
+    assert tidy["state"] == "applied"
+
+
 async def test_a_bad_version_goes_back_to_the_last_known_good(
     place: Site, stories: Stories
 ) -> None:
@@ -214,6 +233,7 @@ async def test_what_belongs_to_others_is_left_alone(place: Site, stories: Storie
     written = {
         one["metadata"]["name"]
         for one in place.objects()
+        if one["kind"] != "ConfigMap"
         for field in one["metadata"].get("managedFields", ())
         if field["manager"] == "fermata"
     }
