@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.action import K8sDeploy, MetricsCheck, Pause, Watched
-from domain.configuration import for_the_record
+from domain.configuration import Configuration, for_the_record
 from domain.plan import Step
 from domain.service import Catalogue
 from domain.state import Finding, Progress, Proposal, State, Update
@@ -114,13 +114,22 @@ class Burning:
                     service=target.service,
                     environment=target.environment,
                     image=action.image,
-                    config=for_the_record(action.config),
+                    config=await self._proven(runtime, action),
                     sha=plan.change.sha if plan is not None else None,
                     status="bad",
                     reason=verdict.reason,
                     at=now,
                 )
                 return
+
+    async def _proven(self, runtime: PassageRuntime, action: K8sDeploy) -> Configuration:
+        """The configuration that the version was found good with in this run, however it was
+        planned."""
+        target, run_id = action.target, runtime.context.lease.run_id
+        for row in await self.releases.history(target.service, target.environment, 10):
+            if row.image == action.image and row.run_id == run_id and row.status == "good":
+                return row.config
+        return for_the_record(action.config)
 
     def _page(self, state: State, culprit: Watched, verdict: Verdict) -> Update:
         """The rest of this watch becomes a critical notification and a question."""

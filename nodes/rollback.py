@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from domain.action import K8sDeploy, target_of
 from domain.clock import Clock
-from domain.configuration import Configuration
-from domain.plan import Step
+from domain.configuration import Configuration, is_known
+from domain.errors import Permanent, Temporary
+from domain.plan import Plan, Step
 from domain.run import RunState
 from domain.service import Catalogue, Target
 from domain.state import (
@@ -101,17 +102,38 @@ class Rollback:
         plan, service = state["plan"], self.catalogue().service(target.service)
         if plan is None or service is None or state["goal"] != "release":
             return
+        image = image_for(service, plan.change)
+        config = await self._new_config(plan, target, image)
+        if not config and target.workload.config and image == baseline_of(state, target.key):
+            # Of a configuration that never came to be nothing is known; the image is not to blame.
+            return
         await self.releases.record(
             runtime.context.lease,
             service=target.service,
             environment=target.environment,
-            image=image_for(service, plan.change),
-            config=deployed_config(plan, target.key),
+            image=image,
+            config=config,
             sha=plan.change.sha,
             status="bad",
             reason=reason,
             at=self.clock.now(),
         )
+
+    async def _new_config(self, plan: Plan, target: Target, image: str) -> Configuration:
+        """The configuration that the new version has; () where there is none, or it is not known.
+
+        Where the plan could not know it, what was deployed says it.
+        """
+        planned = deployed_config(plan, target.key)
+        if planned or target.workload.config is None:
+            return planned
+        try:
+            seen = await self.readers.cluster.workload(target)
+        except (Temporary, Permanent):
+            return ()
+        tracks = (one for one in (seen.canary, seen.stable) if one is not None)
+        known = (one.config for one in tracks if one.image == image and is_known(one.config))
+        return next(known, ())
 
     async def _withdraw(
         self, state: State, runtime: PassageRuntime, target: Target, cause: Target | None
@@ -128,7 +150,7 @@ class Rollback:
             service=target.service,
             environment=target.environment,
             image=image,
-            config=deployed_config(plan, target.key),
+            config=await self._new_config(plan, target, image),
             sha=plan.change.sha,
             status="withdrawn",
             reason=f"taken back with its group: {because}",
@@ -144,7 +166,9 @@ class Rollback:
             return None, None, True
         plan, place = state["plan"], (target.service, target.environment)
         new = deployed_image(plan, target.key) if plan is not None else None
-        new_config = deployed_config(plan, target.key) if plan is not None else ()
+        new_config: Configuration = ()
+        if plan is not None and new is not None:
+            new_config = await self._new_config(plan, target, new)
         good = await self.releases.last_good(*place, but=new, but_config=new_config)
         if good is not None:
             return good.image, good.config or None, True
