@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -123,6 +123,14 @@ class Runs:
                 "SELECT finished_at IS NOT NULL FROM runs WHERE id = %(run)s", {"run": run_id}
             )
         )
+
+    async def finals(self, run_ids: Iterable[UUID]) -> set[UUID]:
+        """Those of some runs that have ended."""
+        rows = await self.books.database.rows(
+            "SELECT id FROM runs WHERE id = ANY (%(runs)s) AND finished_at IS NOT NULL",
+            {"runs": list(run_ids)},
+        )
+        return {one for (one,) in rows}
 
     async def ended(self, *run_ids: UUID) -> list[RunDetail]:
         """Wait for the end of runs, voting on the way. Raises `Stuck` with where they stand."""

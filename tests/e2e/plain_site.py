@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +19,6 @@ from typing import Any
 import httpx
 import yaml
 
-from domain.clock import SystemClock
-from evals.world.clock import WorldClock
-from evals.world.remote import RemoteWorld
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from tests.cluster.api import ApiError
@@ -28,6 +27,7 @@ from tests.e2e.backing import Backing, prometheus, until
 from tests.e2e.chronicle import WATCHED, Chronicle, chronicle
 from tests.e2e.policies import everyday_policy
 from tests.e2e.real_cluster import EXAMPLES, FIRST_IMAGE, manifests
+from tests.e2e.served import ROOT
 
 Obj = dict[str, Any]
 NAMESPACE = "production"
@@ -35,6 +35,8 @@ RATE = 20_000.0
 """Requests a second: 16,000 at 10% of the traffic within a check of 8 seconds."""
 BAD_SHARE = 0.3
 """Of the requests to a version with `bad` in its name; a thousandth of them to any other one."""
+WORLD_SECONDS = 60.0
+"""For a world to start, or to end."""
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 ROUTES = f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes"
 
@@ -50,7 +52,7 @@ class Plain:
     replicas: int = 4
     rate: float = RATE
     deadline: int = 600
-    """Its progress deadline in seconds."""
+    """Its progress deadline in seconds; ours is twice as long, and leaves pauses out."""
     recreate: bool = False
     """Its pods are replaced all at once, the old ones first."""
     watched: bool = True
@@ -87,6 +89,7 @@ class Plain:
                 "container": self.name,
                 "port": 8080,
                 "route": self.name,
+                "progress_deadline": f"{2 * self.deadline}s",
             },
             "environments": [
                 {
@@ -191,11 +194,10 @@ async def plain_site(
     async with contextlib.AsyncExitStack() as stack:
         cluster = await asyncio.to_thread(stack.enter_context, Cluster())
         await asyncio.to_thread(_prepare, cluster, services)
-        worlds = [
-            await _world(stack, cluster, [one for one in services if one.watched is watched])
-            for watched in sorted({one.watched for one in services})
+        urls = [
+            await _world(stack, folder, cluster, [one for one in services if one.watched is here])
+            for here in sorted({one.watched for one in services})
         ]
-        urls = [one.url for one in worlds]
         metrics = await prometheus(stack, folder, program("prometheus"), free_port(), *urls)
         token = await asyncio.to_thread(
             cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
@@ -240,8 +242,11 @@ async def _known(url: str) -> None:
 
 
 async def _world(
-    stack: contextlib.AsyncExitStack, cluster: Cluster, services: Sequence[Plain]
-) -> RemoteWorld:
+    stack: contextlib.AsyncExitStack, folder: Path, cluster: Cluster, services: Sequence[Plain]
+) -> str:
+    """Start one; where it is to be scraped."""
+    reports = all(one.watched for one in services)
+    spec = folder / f"world-{'reports' if reports else 'silent'}.json"
     specs = [
         ServiceSpec(
             name=one.name,
@@ -252,16 +257,29 @@ async def _world(
         )
         for one in services
     ]
-    world = RemoteWorld(
-        cluster.kubeconfig,
-        7,
-        WorldClock(SystemClock().now()),
-        specs,
-        scenario=Scenario(rules=(Rule(version="*bad*", error_rate=BAD_SHARE),)),
-        tick=0.5,
-        poll=0.5,
-        report_routes=all(one.watched for one in services),
+    scenario = Scenario(rules=(Rule(version="*bad*", error_rate=BAD_SHARE),))
+    told = {
+        "kubeconfig": str(cluster.kubeconfig),
+        "services": [dataclasses.asdict(one) for one in specs],
+        "scenario": scenario.model_dump(),
+        "report": reports,
+    }
+    spec.write_text(json.dumps(told))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.e2e.world_main", str(spec)),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
-    await world.start()
-    stack.push_async_callback(world.stop)
-    return world
+    stack.push_async_callback(_end, process)
+    assert process.stdout is not None
+    async with asyncio.timeout(WORLD_SECONDS):
+        url = (await process.stdout.readline()).decode().strip()
+    assert url, "the world did not start"
+    return url
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    await asyncio.wait_for(process.wait(), WORLD_SECONDS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -475,7 +476,8 @@ async def test_stable_dying_while_it_takes_over_keeps_the_canary_serving(
 async def test_a_stable_that_stays_dead_leaves_the_canary_serving(stories: Stories) -> None:
     told = await stories.told["lost"]
     assert told["over"]["state"] == "failed", described(told["over"])
-    assert "ProgressDeadlineExceeded" in told["over"]["reason"]
+    # The cluster's deadline or, where the run was held up between two looks, ours.
+    assert re.search(r"ProgressDeadlineExceeded|not ready within", told["over"]["reason"])
     assert told["stands"].available == 0
     assert (told["stands"].canary_replicas, told["stands"].weights) == (4, (0, 100))
     assert stories.place.journal.available("lost-canary")[-1] == 4
