@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+# How fast an example runs says something of the machine's load, not of the code.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", unhurried)
 # The same examples each time where a red run has to mean that the change did it; elsewhere new
 # ones each time, so that the search goes on.
-settings.register_profile("ci", derandomize=True, print_blob=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("ci", unhurried, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 HOW_TO_GET = {
     "prometheus": "apt-get install prometheus",

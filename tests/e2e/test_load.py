@@ -32,6 +32,8 @@ from tests.e2e.policies import everyday_policy
 from tests.e2e.real_cluster import Site, quick_services, site, spec
 from tests.e2e.served import ROOT, serving
 
+pytestmark = pytest.mark.alone
+
 SERVICES = ("checkout", "basket")
 RATES = {
     "checkout.example": 360.0,
