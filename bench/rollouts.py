@@ -39,6 +39,7 @@ from evals.world.serving import LocalServer
 from evals.world.world import World
 from graph.serde import checkpointed_types
 from server import House, load_files, open_house
+from store import embedded
 from store.checkpoints import strict_serde
 from tests.e2e.policies import everyday_policy
 from web.correlate import correlate
@@ -47,8 +48,8 @@ SIZES = (10, 100, 1_000)
 INTERVAL_SECONDS = 30.0
 SETTLE_SECONDS = 5.0
 """From the making of the copies to the first look: the planner's statistics are fresh by then."""
-WATCHED_SECONDS = 60.0
-"""How long each size is watched: two looks of every rollout."""
+WATCHED_LOOKS = {1_000: 2}
+"""Looks of every rollout for which a size is watched; one where it is not named."""
 CONCURRENCY = "20"
 LONGEST_SECONDS = 60.0
 BAKING = "checkout/staging.canary-10.check"
@@ -99,6 +100,8 @@ class Taken:
     """What one size showed over the time it was watched. Seconds and bytes; CPU in cores."""
 
     rollouts: int
+    seconds: float
+    """How long it was watched."""
     late: list[float]
     lag: float
     """p99 of the event loop's lateness, at most (the bound of its histogram's bucket)."""
@@ -111,7 +114,7 @@ class Taken:
 
     def per_minute(self, count: int) -> float:
         """A count as one rollout's share in a minute."""
-        return count / self.rollouts / (WATCHED_SECONDS / 60)
+        return count / self.rollouts / (self.seconds / 60)
 
     def __str__(self) -> str:
         half, most = (percentile(self.late, share) for share in (0.5, 0.99))
@@ -126,6 +129,8 @@ class Place:
     """The processes and stand-ins of one benchmark."""
 
     url: str
+    postgres: Path
+    """The data folder of its PostgreSQL."""
     served: Program
     address: str
     token: str
@@ -170,7 +175,8 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
         token = (data / "admin-token").read_text().strip()
         settings = settings.model_copy(update=backends)
         async with open_house(settings, base_url=address, host=False) as house:
-            place = Place(url, served, address, token, world, counted, prometheus, house)
+            postgres = ground.folder / embedded.FOLDER
+            place = Place(url, postgres, served, address, token, world, counted, prometheus, house)
             original = await _baking(place)
             taken: list[Taken] = []
             begun: dict[int, float] = {}
@@ -190,6 +196,8 @@ def _services(folder: Path) -> Path:
     catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
     catalogue["defaults"]["interval"] = f"{INTERVAL_SECONDS:g}s"
     service = next(one for one in catalogue["services"] if one["name"] == "checkout")
+    # What is constant for every version agrees with no weight.
+    service["workload"]["share_wait"] = "0s"
     stage = {"weight": 10, "bake": "60m"}
     service["environments"] = [
         {"name": "staging", "namespace": "staging", "replicas": 2, "bake": "10m", "canary": [stage]}
@@ -266,37 +274,42 @@ def _moved(value: object, due: datetime) -> object:
 
 
 async def _watched(place: Place, begun: Mapping[int, float]) -> Taken:
-    """Let every copy have its first look, then watch two more of each."""
+    """Let every copy have its first look, then watch."""
     await asyncio.sleep(SETTLE_SECONDS + INTERVAL_SECONDS)
+    # A little longer, or a look that is late could miss both the beginning and the end.
+    seconds = INTERVAL_SECONDS * WATCHED_LOOKS.get(len(begun), 1) + 2.0
     worker = psutil.Process(place.served.pid)
     postgres = _postgres(place)
     since = datetime.now(UTC)
     before = (_cpu([worker]), _cpu(postgres), place.prometheus.queries, place.counted.hits)
     lag_before = await _lag(place)
-    await asyncio.sleep(WATCHED_SECONDS)
+    await asyncio.sleep(seconds)
     after = (_cpu([worker]), _cpu(postgres), place.prometheus.queries, place.counted.hits)
     lag = await _lag(place)
     async with await psycopg.AsyncConnection.connect(place.url) as conn:
         rows = await (await conn.execute(LOOKS, (BAKING,))).fetchall()
-    late = _lateness(rows, begun, since.timestamp())
+    late = _lateness(rows, begun, since.timestamp(), seconds)
     return Taken(
         rollouts=len(begun),
+        seconds=seconds,
         late=late,
         lag=_p99({le: count - lag_before.get(le, 0.0) for le, count in lag.items()}),
         looks=len(late),
         queries=after[2] - before[2],
         calls=after[3] - before[3],
-        worker=(after[0] - before[0]) / WATCHED_SECONDS,
-        postgres=(after[1] - before[1]) / WATCHED_SECONDS,
+        worker=(after[0] - before[0]) / seconds,
+        postgres=(after[1] - before[1]) / seconds,
         memory=int(worker.memory_info().rss),
     )
 
 
-def _lateness(rows: Sequence[TupleRow], begun: Mapping[int, float], since: float) -> list[float]:
+def _lateness(
+    rows: Sequence[TupleRow], begun: Mapping[int, float], since: float, seconds: float
+) -> list[float]:
     """How late each look since then was. Rows: number of a copy, time of a verdict.
 
     A look is due when the first window ends that the look before has not read. Whoever had no look
-    at all in the time of two is late by no less than that.
+    at all in the `seconds` since then is late by no less than that.
     """
     late: list[float] = []
     read: dict[int, int] = {}
@@ -310,13 +323,14 @@ def _lateness(rows: Sequence[TupleRow], begun: Mapping[int, float], since: float
         if at >= since:
             late.append(at - due)
             looked.add(number)
-    return late + [WATCHED_SECONDS] * (len(begun) - len(looked))
+    return late + [seconds] * (len(begun) - len(looked))
 
 
 def _postgres(place: Place) -> list[psutil.Process]:
-    pids = {one.pid for one in psutil.process_iter() if "postgres" in one.name()}
-    ours = psutil.Process().children(recursive=True)
-    return [one for one in ours if one.pid in pids] or [psutil.Process(pid) for pid in pids]
+    """The server of this benchmark and its connections, as they are now."""
+    pid = int((place.postgres / "postmaster.pid").read_text().split("\n", 1)[0])
+    server = psutil.Process(pid)
+    return [server, *server.children()]
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,8 +100,8 @@ class Watch:
         check: MetricsCheck,
         start: datetime,
     ) -> list[MetricWindow]:
-        counted = [
-            await read_window(
+        counted = (
+            read_window(
                 self.metrics,
                 sli,
                 check.target,
@@ -110,9 +111,9 @@ class Watch:
                 check.interval_seconds,
             )
             for sli in slis
-        ]
-        return counted + [
-            await read_gauge(
+        )
+        measured = (
+            read_gauge(
                 self.metrics,
                 metric,
                 check.target,
@@ -122,7 +123,8 @@ class Watch:
                 check.interval_seconds,
             )
             for metric in metrics
-        ]
+        )
+        return list(await asyncio.gather(*counted, *measured))
 
 
 Named = TypeVar("Named", SLI, Metric)
@@ -144,10 +146,10 @@ async def read_window(
 ) -> MetricWindow:
     """One SLI over one window, for a version and the baseline where there is one."""
     end = start + timedelta(seconds=seconds)
-    canary = await metrics.counts(sli, target, version, end, seconds)
-    stable: Counts | Gap | None = None
-    if baseline:
-        stable = await metrics.counts(sli, target, baseline, end, seconds)
+    canary, stable = await asyncio.gather(
+        metrics.counts(sli, target, version, end, seconds),
+        metrics.counts(sli, target, baseline, end, seconds) if baseline else _nothing(),
+    )
     gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
     return MetricWindow(
         start=start,
@@ -235,6 +237,10 @@ def judge_all(
 def judgeable(metrics: Sequence[Metric], *, compared: bool) -> tuple[Metric, ...]:
     """Without a stable beside it, a metric that has only a tolerance says nothing."""
     return tuple(one for one in metrics if one.can_judge(compared=compared))
+
+
+async def _nothing() -> None:
+    return None
 
 
 def window_count(check: MetricsCheck) -> int:
