@@ -93,9 +93,15 @@ class Worker:
                 )
 
     async def _hinted(self, run_id: UUID) -> None:
-        # Past this many the hint is dropped on purpose: the sweeper will find the run.
-        if len(self._busy) < self.concurrency * 4:
+        if self._room > 0:
             self.start(run_id)
+
+    @property
+    def _room(self) -> int:
+        """How many more runs may be begun. Without room, hints and timers are dropped on purpose:
+        the sweeper finds the runs again, the longest due first, and so none is passed over for
+        as long as others keep this worker busy."""
+        return self.concurrency * 4 - len(self._busy)
 
     def start(self, run_id: UUID) -> None:
         """Advance a run in the background unless this worker is at it already."""
@@ -137,7 +143,8 @@ class Worker:
 
     def _due(self, run_id: UUID) -> None:
         self._timers.pop(run_id, None)
-        self.start(run_id)
+        if self._room > 0:
+            self.start(run_id)
 
     async def _beat(self) -> None:
         """Say that this worker lives. When it cannot, others take its runs after the TTL."""
@@ -156,10 +163,9 @@ class Worker:
         """Find in PostgreSQL what is due, whatever became of the hints."""
         while not self._stopping.is_set():
             try:
-                room = self.concurrency * 4 - len(self._busy)
-                if room > 0:
+                if self._room > 0:
                     for run_id in await self.engine.runs.due(
-                        self.clock.now(), min(room, SWEEP_BATCH)
+                        self.clock.now(), min(self._room, SWEEP_BATCH)
                     ):
                         self.start(run_id)
             except psycopg.Error as error:
