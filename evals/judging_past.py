@@ -15,7 +15,7 @@ from domain.service import Catalogue, Environment, Service, Target
 from domain.verdict import MetricWindow
 from evals.judging_input import Case, read_options
 from nodes.watch import judgeable, read_gauge, read_window
-from tools.prometheus import PrometheusMetrics
+from tools.prometheus_past import PastPrometheus
 
 MOST_WINDOWS = 2_000
 
@@ -90,27 +90,21 @@ async def _read(
     seconds: float,
     count: int,
 ) -> tuple[MetricWindow, ...]:
-    metrics = PrometheusMetrics(url, token=token)
+    first = release.since + timedelta(seconds=seconds)
+    last = release.since + timedelta(seconds=count * seconds)
+    metrics = PastPrometheus(url, first, last, seconds, token)
     target = Target.of(service, environment)
-    try:
-        # The client has few threads; more tasks than those would only wait with a running timeout.
-        windows: list[MetricWindow] = []
-        for index in range(count):
-            start = release.since + timedelta(seconds=index * seconds)
-            windows += await asyncio.gather(
-                *(
-                    read_window(
-                        metrics, sli, target, release.version, release.baseline, start, seconds
-                    )
-                    for sli in service.slis
-                ),
-                *(
-                    read_gauge(
-                        metrics, own, target, release.version, release.baseline, start, seconds
-                    )
-                    for own in _own(release, service)
-                ),
-            )
-        return tuple(windows)
-    finally:
-        await metrics.close()
+    windows: list[MetricWindow] = []
+    for index in range(count):
+        start = release.since + timedelta(seconds=index * seconds)
+        windows += await asyncio.gather(
+            *(
+                read_window(metrics, sli, target, release.version, release.baseline, start, seconds)
+                for sli in service.slis
+            ),
+            *(
+                read_gauge(metrics, own, target, release.version, release.baseline, start, seconds)
+                for own in _own(release, service)
+            ),
+        )
+    return tuple(windows)

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
 from string import Template
@@ -29,6 +30,8 @@ from tools.ports import EVERY_VERSION
 
 CONNECTIONS = 32
 MORE_TRIES, PAUSE_SECONDS = 2, 0.2
+UNSPLIT = {"partial_response": "false", "deny_partial_response": "1"}
+"""A partial answer (Thanos, VictoriaMetrics) would be taken for all there is."""
 EXCESS = 0.01
 """Share by which `bad` may lie outside of 0..total before it is a wrong query instead of the
 extrapolation of `increase()`."""
@@ -37,7 +40,52 @@ _VERSION_MATCHER = re.compile(r"=\s*([\"'`])\$(?:version|\{version\})\1")
 MOST_SERIES = 3
 
 
-class PrometheusMetrics:
+class PrometheusReading(ABC):
+    """What a `MetricsReader` says of numbers that some Prometheus has for queries."""
+
+    async def counts(
+        self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> Counts | Gap:
+        """Bad and total events of a version in the `window_seconds` before `at`.
+
+        No total, or a total of 0, is no data. No `bad` series while there is a total is 0 bad: a
+        counter of errors exists from the first error on.
+        """
+        try:
+            values = placeholders(target, version, window_seconds)
+            total_query = render(for_version(version, sli.total), values)
+            bad_query = render(for_version(version, sli.bad), values)
+        except ValueError as error:
+            return error_gap(f"SLI {sli.name}: {error}")
+        total = await self._number(total_query, at)
+        if isinstance(total, Gap):
+            return total
+        if total is None:
+            return _nodata(f"{sli.name}: no series for the total ({total_query})")
+        if total == 0:
+            return _nodata(f"{sli.name}: no events in {values['window']}")
+        bad = await self._number(bad_query, at)
+        if isinstance(bad, Gap):
+            return bad
+        return _counts(sli, 0.0 if bad is None else bad, total)
+
+    async def value(
+        self, metric: Metric, target: Target, version: str, at: datetime, window_seconds: float
+    ) -> float | Gap:
+        """The one number of a metric's query; no series is no data, several and NaN are errors."""
+        try:
+            query = render(metric.query, placeholders(target, version, window_seconds))
+        except ValueError as error:
+            return error_gap(f"metric {metric.name}: {error}")
+        found = await self._number(query, at)
+        return _nodata(f"{metric.name}: no series ({query})") if found is None else found
+
+    @abstractmethod
+    async def _number(self, query: str, at: datetime) -> float | Gap | None:
+        """The one number that a query has at an instant; None when there is no series."""
+
+
+class PrometheusMetrics(PrometheusReading):
     """`MetricsReader` on a Prometheus HTTP API.
 
     `url` is the base URL (with a path where the API is served below one), `token` a bearer token
@@ -58,63 +106,25 @@ class PrometheusMetrics:
         if self._session is not None:
             await self._session.close()
 
-    async def counts(
-        self, sli: SLI, target: Target, version: str, at: datetime, window_seconds: float
-    ) -> Counts | Gap:
-        """Bad and total events of a version in the `window_seconds` before `at`.
-
-        No total, or a total of 0, is no data. No `bad` series while there is a total is 0 bad: a
-        counter of errors exists from the first error on.
-        """
-        try:
-            values = placeholders(target, version, window_seconds)
-            total_query = render(for_version(version, sli.total), values)
-            bad_query = render(for_version(version, sli.bad), values)
-        except ValueError as error:
-            return _error(f"SLI {sli.name}: {error}")
-        total = await self._number(total_query, at)
-        if isinstance(total, Gap):
-            return total
-        if total is None:
-            return _nodata(f"{sli.name}: no series for the total ({total_query})")
-        if total == 0:
-            return _nodata(f"{sli.name}: no events in {values['window']}")
-        bad = await self._number(bad_query, at)
-        if isinstance(bad, Gap):
-            return bad
-        return _counts(sli, 0.0 if bad is None else bad, total)
-
-    async def value(
-        self, metric: Metric, target: Target, version: str, at: datetime, window_seconds: float
-    ) -> float | Gap:
-        """The one number of a metric's query; no series is no data, several and NaN are errors."""
-        try:
-            query = render(metric.query, placeholders(target, version, window_seconds))
-        except ValueError as error:
-            return _error(f"metric {metric.name}: {error}")
-        found = await self._number(query, at)
-        return _nodata(f"{metric.name}: no series ({query})") if found is None else found
-
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
         """The one number that a query has at an instant; None when there is no series."""
         if self._is_closed:
-            return _error("the client is closed")
+            return error_gap("the client is closed")
         try:
             try:
                 status, body = await self._query(query, at)
             except aiohttp.ClientConnectorError:
                 status, body = await self._persevere(query, at)
         except TimeoutError:
-            return _error(f"no answer within {self._timeout:g} s")
+            return no_answer(self._timeout)
         except aiohttp.ClientError as error:
-            return _error(f"cannot be reached: {_root(error)}")
+            return cannot_be_reached(error)
         if status != 200:
-            said = body.decode(errors="replace")
-            return _error(f"the query was refused: HTTP {status}: {said} ({query})")
+            return refused(f"HTTP {status}: {body.decode(errors='replace')}", query)
         try:
             result = json.loads(body)["data"]["result"]
         except (ValueError, KeyError, TypeError) as error:
-            return _error(f"its answer cannot be understood: {type(error).__name__}")
+            return not_understood(error)
         return number_of(result, query)
 
     @tenacity.retry(
@@ -132,9 +142,7 @@ class PrometheusMetrics:
         return await self._query(query, at)
 
     async def _query(self, query: str, at: datetime) -> tuple[int, bytes]:
-        # A partial answer (Thanos, VictoriaMetrics) would be taken for all there is.
-        whole = {"partial_response": "false", "deny_partial_response": "1"}
-        params = {"time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s", **whole}
+        params = {"time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s", **UNSPLIT}
         async with self._connected().get(self._url, params={"query": query, **params}) as answer:
             return answer.status, await answer.read()
 
@@ -152,6 +160,26 @@ class PrometheusMetrics:
                 proxy=_proxy(self._url),
             )
         return self._session
+
+
+def refused(said: str, query: str) -> Gap:
+    """The provider understood the question and gives no answer."""
+    return error_gap(f"the query was refused: {said} ({query})")
+
+
+def no_answer(seconds: float) -> Gap:
+    """The provider took too long."""
+    return error_gap(f"no answer within {seconds:g} s")
+
+
+def cannot_be_reached(error: BaseException) -> Gap:
+    """There was no connection, or it broke."""
+    return error_gap(f"cannot be reached: {_root(error)}")
+
+
+def not_understood(error: BaseException) -> Gap:
+    """The answer has not the form of the API."""
+    return error_gap(f"its answer cannot be understood: {type(error).__name__}")
 
 
 def _proxy(url: str) -> str | None:
@@ -222,18 +250,18 @@ def number_of(result: Any, query: str) -> float | Gap | None:
     Several series, a range instead of an instant, NaN and infinities are errors.
     """
     if not isinstance(result, list):
-        return _error(f"the result is not a list ({query})")
+        return error_gap(f"the result is not a list ({query})")
     if not result:
         return None
     if not isinstance(result[0], dict):
         return _finite(result, query)  # a scalar: [time, value]
     if len(result) > 1:
-        return _error(
+        return error_gap(
             f"{len(result)} series where one is expected: {_told_apart(result)} ({query})"
         )
     value = result[0].get("value")
     if value is None:
-        return _error(f"the query gives a range and not an instant ({query})")
+        return error_gap(f"the query gives a range and not an instant ({query})")
     return _finite(value, query)
 
 
@@ -241,15 +269,15 @@ def _finite(sample: Any, query: str) -> float | Gap:
     try:
         number = float(sample[1])
     except (IndexError, TypeError, ValueError, KeyError):
-        return _error(f"the result is not a number ({query})")
+        return error_gap(f"the result is not a number ({query})")
     if not math.isfinite(number):
-        return _error(f"the result is {sample[1]} ({query})")
+        return error_gap(f"the result is {sample[1]} ({query})")
     return number
 
 
 def _counts(sli: SLI, bad: float, total: float) -> Counts | Gap:
     if total < 0 or bad < -EXCESS * total or bad > (1 + EXCESS) * total:
-        return _error(f"SLI {sli.name}: {bad:g} bad of {total:g} in all cannot be")
+        return error_gap(f"SLI {sli.name}: {bad:g} bad of {total:g} in all cannot be")
     return Counts(bad=min(max(bad, 0.0), total), total=total)
 
 
@@ -270,7 +298,7 @@ def _root(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _error(reason: str) -> Gap:
+def error_gap(reason: str) -> Gap:
     return Gap(kind=VerdictKind.ERROR, reason="Prometheus: " + _cut(reason))
 
 

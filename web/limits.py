@@ -66,6 +66,15 @@ async def read_body(
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+async def read_again(request: Request, limit: int) -> bytes:
+    """The raw body, also where it has been read before. Refuses more than `limit` bytes (413)."""
+    check_length(request, limit)
+    body = await request.body()
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
 def parse_json(body: bytes) -> Any:
     """Parse UTF-8 JSON, or raise a 400 that names line and column (1-based).
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from web.auth import Gatekeeper
 from web.desk import Desk
-from web.limits import read_body
+from web.limits import read_again
 from web.lookup import request_of
 from web.problems import Problem
 from web.roles import ACTOR, VIEWER
@@ -116,7 +116,7 @@ def voter(desk: Desk) -> Callable[[Request], Awaitable[Principal]]:
         reason = f"{principal.name} may look, and may not vote."
         asked = await _asked(desk, str(request.path_params.get("approval_id", "")))
         if asked is not None:
-            decision = "reject" if b"reject" in (await read_body(request, 64 * 1024)) else "approve"
+            decision = "reject" if b"reject" in await read_again(request, 64 * 1024) else "approve"
             vote = _vote(desk, principal, decision, "", "api")
             reason = desk.judge(asked, vote, asked.digest, vote.at) or reason
             await desk.votes.vote(asked.id, vote, asked.digest, lambda *_: reason)
