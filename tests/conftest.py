@@ -26,10 +26,12 @@ HOW_TO_GET = {
     "chromium": "apt-get install chromium",
     "npm": "install Node.js with npm",
 }
+MOST_LINES = 12
 _SKIPPED: dict[str, list[str]] = defaultdict(list)
 _SYSTEM = ("tests/chaos/", "tests/cluster/", "tests/contract/", "tests/e2e/")
 """Whole programs, real servers, real time: on a busy machine one may miss a moment it needed."""
-_SECOND_TRIES: list[str] = []
+_SECOND_TRIES: list[tuple[str, str]] = []
+"""Each with what went wrong at the first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,7 +68,7 @@ def program(lacks: Callable[[str, str], None]) -> Callable[[str], str]:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     outcome: str = report.outcome  # the plugin for second tries adds one of its own
     if outcome == "rerun":
-        _SECOND_TRIES.append(report.nodeid)
+        _SECOND_TRIES.append((report.nodeid, report.longreprtext))
     if report.skipped and isinstance(report.longrepr, tuple):
         _SKIPPED[report.longrepr[2].removeprefix("Skipped: ")].append(report.nodeid)
 
@@ -75,8 +77,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name everything that did not run, and how to make it run."""
     if _SECOND_TRIES:
         terminalreporter.section("passed or failed only at the second try")
-        for test in _SECOND_TRIES:
+        for test, why in _SECOND_TRIES:
             terminalreporter.write_line(test)
+            said = [line for line in why.splitlines() if line.startswith("E ")]
+            for line in said[:MOST_LINES]:
+                terminalreporter.write_line(f"    {line}")
     if not _SKIPPED:
         terminalreporter.write_line("Nothing was missing on this machine: every test ran.")
         return

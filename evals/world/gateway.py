@@ -29,7 +29,7 @@ from evals.world.controllers.cluster import route_parents
 from evals.world.dataplane import behind
 from evals.world.gateway_proxy import Meters, Proxy
 from evals.world.gateway_servers import VersionServers
-from evals.world.gateway_table import Backend, Plan, Table, build, refused, rules
+from evals.world.gateway_table import Backend, Plan, Table, build, meaning, refused, rules
 from evals.world.kube.kinds import HTTPROUTE, POD, SERVICE, Obj
 from evals.world.metrics import SIMULATED
 from evals.world.scenario import Scenario
@@ -135,7 +135,8 @@ class Gateway:
         await self._servers.start(wanted)
         for one in wanted:
             self._meters.know(one)
-        if plan != self._plan:
+        if meaning(plan) != meaning(self._plan):
+            # A route's own status changes nothing: the wheels go on where they are.
             self._plan, self._table = plan, build(plan)
             self._remember(plan)
         await self._servers.retire(wanted)

@@ -102,6 +102,15 @@ Plan = list[tuple[Obj, list[dict[Backend, float]]]]
 """Routes, each with the shares of the backends of each of its rules."""
 
 
+def meaning(plan: Plan) -> list[tuple[Any, ...]]:
+    """What a table depends on: of a route its name, age and spec."""
+    named = ("namespace", "name", "creationTimestamp")
+    return [
+        (*(route["metadata"].get(one) for one in named), route["spec"], shares)
+        for route, shares in plan
+    ]
+
+
 def build(plan: Plan) -> Table:
     """A table of routes none of which is `refused`."""
     by_host: dict[str, list[_Match]] = {}
