@@ -43,7 +43,7 @@ cluster: install-dev ## build (once) and start a real Kubernetes control plane; 
 test: install-dev system ## set everything up and run all tests
 	@$(BIN)/python -m tests.cluster build || echo "the test cluster is not available; its tests are named at the end"
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not alone"
-	@$(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -m alone -rP
 
 chaos: install-dev system ## of the tests only those that kill, pause and cut at every superstep and effect
 	@$(BIN)/python -m pytest tests/chaos

@@ -371,6 +371,8 @@ def _section(taken: Sequence[Taken], seconds: float) -> Section:
         title="Lateness of looks, p99 of the loop's lag, queries to Prometheus and calls of the "
         "cluster a rollout and minute, cores of worker and PostgreSQL",
         title_justify="left",
+        box=None,  # ten columns in a terminal of 80
+        padding=(0, 1, 0, 0),
     )
     for name in (
         *("rollouts", "looks", "p50", "p99", "loop", "queries", "calls", "worker", "database"),

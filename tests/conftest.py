@@ -6,9 +6,12 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.crashes import CRASHES, KEY, Crashes
 
 # How fast an example runs says something of the machine's load, not of the code.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,8 +76,26 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _SKIPPED[report.longrepr[2].removeprefix("Skipped: ")].append(report.nodeid)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name everything that did not run, and how to make it run."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that runs a part of the tests hands its counts to the one that tells of them."""
+    handed: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed[KEY] = session.config.stash.get(CRASHES, Crashes()).plain()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Such a process has ended (pytest-xdist)."""
+    handed = getattr(node, "workeroutput", {}).get(KEY)
+    if handed is not None:
+        node.config.stash.setdefault(CRASHES, Crashes()).add(handed)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell the counts of crashes, name everything that did not run and how to make it run."""
+    config.stash.get(CRASHES, Crashes()).tell(terminalreporter, config)
     if _SECOND_TRIES:
         terminalreporter.section("passed or failed only at the second try")
         for test, why in _SECOND_TRIES:

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a zygote for all scenes, and the counts at the end of the run."""
+"""A PostgreSQL and a zygote for all scenes, and counts that are told at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from store.embedded import EmbeddedPostgres
 from tests.chaos.runs import Stuck
 from tests.chaos.tally import Tally
 from tests.chaos.workers import Zygote
+from tests.crashes import CRASHES
 
-TALLY = pytest.StashKey[Tally]()
 HERE = Path(__file__).parent
 LONGEST_TEST_SECONDS = 1500
-REPORT = "test-artifacts/crash-points.tsv"
 
 
 @contextmanager
@@ -63,7 +62,13 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Tally:
     """Counts that all tests here add to; they are printed at the end."""
-    return request.config.stash.setdefault(TALLY, Tally())
+    return _tally(request.config)
+
+
+def _tally(config: pytest.Config) -> Tally:
+    tally = config.stash.setdefault(CRASHES, Tally())
+    assert isinstance(tally, Tally)
+    return tally
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,31 +83,10 @@ def pytest_exception_interact(
 ) -> None:
     """Count runs that did not come to their end."""
     if call.excinfo is not None:
-        tally = node.config.stash.setdefault(TALLY, Tally())
-        tally.stuck += _stuck(call.excinfo.value)
+        _tally(node.config).stuck += _stuck(call.excinfo.value)
 
 
 def _stuck(error: BaseException) -> int:
     if isinstance(error, BaseExceptionGroup):
         return sum(_stuck(one) for one in error.exceptions)
     return int(isinstance(error, Stuck))
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Say how many points were tried, and what came of it; which ones, in a file and with `-v`."""
-    tally = config.stash.get(TALLY, None)
-    if tally is None or not (tally.tried or tally.stuck):
-        return
-    report = config.rootpath / REPORT
-    report.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{one.what}\t{one.point}\t{one.ended}" for one in tally.tried]
-    report.write_text("\n".join(["what\tpoint\tended", *lines, ""]), encoding="utf-8")
-    terminalreporter.section("crashes and faults")
-    if config.get_verbosity() > 0:
-        for one in tally.tried:
-            terminalreporter.write_line(f"{one.what} at {one.point}: {one.ended}")
-    for what, count in sorted(tally.kinds().items()):
-        terminalreporter.write_line(f"{count:5} {what}")
-    terminalreporter.write_line(f"{tally}; each one is named in {REPORT}")

@@ -14,6 +14,7 @@ from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, HTTPROUTE, SECRET, Obj
 from store.records import RunDetail
 from tests.chaos.runs import Runs
 from tests.chaos.scene import FIRST, Scene
+from tests.crashes import Crashes
 
 
 @dataclass(frozen=True)
@@ -203,37 +204,9 @@ async def left_over(runs: Runs, detail: RunDetail) -> list[str]:
     return lost
 
 
-@dataclass(frozen=True)
-class Tried:
-    """One point at which something was done to a run, and how the run ended."""
-
-    what: str
-    point: str
-    ended: str
-
-
 @dataclass
-class Tally:
-    """What was tried, and what went wrong."""
-
-    tried: list[Tried] = field(default_factory=list)
-    lost: int = 0
-    doubled: int = 0
-    stuck: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"points tried {len(self.tried)}, lost {self.lost}, doubled {self.doubled}, "
-            f"stuck {self.stuck}"
-        )
-
-    def kinds(self) -> Counter[str]:
-        """How many points were tried of each kind."""
-        return Counter(one.what for one in self.tried)
-
-    def note(self, what: str, point: str, ended: str) -> None:
-        """Count a point."""
-        self.tried.append(Tried(what, point, ended))
+class Tally(Crashes):
+    """Counts, and what a disturbed run is held against."""
 
     async def hold(
         self,
