@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -32,7 +31,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from store.database import Database, Pool, jsonb, translated
+from store.database import Pool, jsonb, translated
 
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 """Task id under which LangGraph files what comes from outside, not from a node."""
@@ -225,37 +224,6 @@ class FencedSaver(AsyncPostgresSaver):
                 else:
                     async with conn.cursor(binary=True, row_factory=dict_row) as cursor:
                         yield cursor
-
-
-@asynccontextmanager
-async def create(
-    url: str | None = None, data: Path | None = None, allowed: AllowedTypes = ()
-) -> AsyncIterator[FencedSaver]:
-    """The checkpointer for LangGraph's own server (`langgraph.json` names this function).
-
-    It calls it without arguments, so this is the one place below the composition root that looks
-    at the settings: `DATABASE_URL`, or else the embedded server under `FERMATA_DATA`.
-    """
-    from store import embedded, migrate
-
-    server = None
-    if url is None:
-        from settings import Settings
-
-        settings = Settings()
-        if settings.database_url is not None:
-            url = settings.database_url.get_secret_value()
-        else:
-            server = embedded.start(data or settings.fermata_data)
-            url = server.url
-    db = await Database.open(url, min_size=1, max_size=10)
-    try:
-        await migrate.apply(db)
-        yield FencedSaver(db.pool, allowed=allowed, keep_writes=True)
-    finally:
-        await db.close()
-        if server is not None:
-            server.stop()
 
 
 def _split(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:

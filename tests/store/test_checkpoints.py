@@ -17,7 +17,8 @@ from domain.errors import LeaseLost
 from domain.event import Actor
 from domain.plan import Change, Plan, Step
 from domain.service import Target, Workload
-from store.checkpoints import FencedSaver, create
+from store.checkpointer import create
+from store.checkpoints import FencedSaver
 from store.records import Lease
 from tests.store.house import House, plan
 
