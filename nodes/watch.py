@@ -173,10 +173,11 @@ async def read_gauge(
 ) -> MetricWindow:
     """A service's own number over one window, of both versions where both are compared."""
     end = start + timedelta(seconds=seconds)
-    canary = await metrics.value(metric, target, version, end, seconds)
-    stable: float | Gap | None = None
-    if baseline and metric.tolerance is not None:
-        stable = await metrics.value(metric, target, baseline, end, seconds)
+    both = baseline and metric.tolerance is not None
+    canary, stable = await asyncio.gather(
+        metrics.value(metric, target, version, end, seconds),
+        metrics.value(metric, target, baseline, end, seconds) if baseline and both else _nothing(),
+    )
     gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
     return MetricWindow(
         start=start,

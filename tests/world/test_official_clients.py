@@ -133,7 +133,7 @@ async def test_asyncio_client(world: World, tmp_path: Path) -> None:
         assert scaled.spec.replicas == 1
 
 
-@pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed")
+@pytest.mark.skipif(KUBECTL is None, reason="kubectl is missing: put it on PATH")
 async def test_kubectl(world: World, tmp_path: Path) -> None:
     path = world.kubeconfig(tmp_path / "config")
 

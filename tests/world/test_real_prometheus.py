@@ -56,7 +56,7 @@ async def world() -> AsyncIterator[World]:
 @pytest.fixture(scope="module")
 async def prometheus(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     if BINARY is None:
-        pytest.skip("prometheus is not installed (Debian package prometheus)")
+        pytest.skip("prometheus is missing: apt-get install prometheus")
     folder: Path = tmp_path_factory.mktemp("prometheus")
     config = folder / "prometheus.yml"
     config.write_text(CONFIG.format(target=world.url.removeprefix("http://")))
