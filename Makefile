@@ -4,6 +4,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE ?= 1
 # Files of tests side by side: system tests mostly wait. In their order, so that the long ones go first.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test chaos check bench cluster lock system clean
@@ -58,9 +59,10 @@ check: install-dev ## ruff, mypy --strict, import-linter, size of modules
 bench: install-dev system ## paired ratios against bare PostgreSQL, bare LangGraph and DBOS
 	@$(BIN)/python -m bench
 
+# The runtime's versions are those the tests ran with: the wider set is solved first and holds the smaller one.
 lock: ## rewrite the lock files (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --quiet --group build pyproject.toml -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --quiet --group build --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile $(LOCKED) --group build --group dev pyproject.toml -o requirements-dev.lock
+	uv pip compile $(LOCKED) --group build --constraint requirements-dev.lock pyproject.toml -o requirements.lock
 
 clean: ## remove what was generated (not .venv)
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache test-artifacts
