@@ -105,18 +105,20 @@ _CONTROL = rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+|\r(?!\n)"
 _WIDE = rb"[\xc2-\xf4][\x80-\xbf]{1,3}"
 _UNSEEN = re.compile(b"|".join((_ANSI, _BACKSPACE, _CONTROL, _WIDE)))
 
+# Every branch begins with a letter of its own, so that `re` can pass over what begins none of them.
 _ESCAPE = re.compile(
     rb"%(?:25)*([0-9A-Fa-f]{2})"
-    rb"|\\+u([0-9A-Fa-f]{4})"
-    rb"|\\+(?:U([0-9A-Fa-f]{8})|u\{0*([0-9A-Fa-f]{1,6})\})"
-    rb"|\\+x([0-9A-Fa-f]{2})"
-    rb"|\\+([0-3][0-7]{2})"
-    rb"|\\+(/)"
+    rb"|\\\\*u([0-9A-Fa-f]{4})"
+    rb"|\\\\*(?:U([0-9A-Fa-f]{8})|u\{0*([0-9A-Fa-f]{1,6})\})"
+    rb"|\\\\*x([0-9A-Fa-f]{2})"
+    rb"|\\\\*([0-3][0-7]{2})"
+    rb"|\\\\*(/)"
     rb"|&#0*([0-9]{1,6});?"
     rb"|&#[xX]0*([0-9A-Fa-f]{1,5});?"
-    rb"|(&[A-Za-z]{2,8}[0-9]?;)"
-    rb"|\\+([nrt])"
+    rb"|&([A-Za-z]{2,8}[0-9]?;)"
+    rb"|\\\\*([nrt])"
 )
+_ENTITY = re.compile(rb"&(?:#|[A-Za-z]{2,8}[0-9]?;)")
 _BASES = (None, 16, 16, 16, 16, 16, 8, None, 10, 16, None, None)
 _BLANK = {b"n": b" ", b"r": b" ", b"t": b" "}
 _QUOTED_PRINTABLE = re.compile(rb"=([2-7][0-9A-F])|=[ \t]*\r?\n")
@@ -198,8 +200,11 @@ def joined(text: bytes, marks: dict[Mark, list[int]], *, gaps: bool) -> Iterator
 
 
 def unescaped(line: bytes) -> bytes:
-    """A line with its escapes resolved, for a first look at many lines at once."""
-    if b"\\" not in line and b"&" not in line:
+    """A line with its escapes resolved, for a first look at many lines at once.
+
+    Addresses are done the quick way; a `%2520` leaves a `%20` there, which is a sign as well.
+    """
+    if b"\\" not in line and _ENTITY.search(line) is None:
         return unquote_to_bytes(line)
     return _ESCAPE.sub(lambda match: match[0] if (new := _unescaped(match)) is None else new, line)
 
@@ -308,8 +313,9 @@ def _unescaped(match: re.Match[bytes]) -> bytes | None:
         return b"/"
     if digits in _BLANK:
         return _BLANK[digits]
-    plain = html.unescape(digits.decode("ascii"))
-    return None if plain.encode() == digits else plain.encode()
+    entity = match[0].decode("ascii")
+    plain = html.unescape(entity)
+    return None if plain == entity else plain.encode()
 
 
 def _unquoted(match: re.Match[bytes]) -> bytes | None:

@@ -6,11 +6,16 @@ import base64
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from policy.redaction.disguise import Mark, unescaped, unmasked
 from policy.redaction.engine import COVER
 from tests.policy.redaction.disguises import DISGUISES, NOT_FOR_NAMES
 from tests.policy.redaction.making import KNOWN, credentials, private_key, redactor
 
+_ESCAPES = ["%", "25", "41", "\\", "u0041", "U00000041", "u{41}", "x41", "101", "n", "/", "a"]
+_ENTITIES = ["&", "#65", "#x41", ";", "amp", "lt", "colon", "q=blue", " "]
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|[^!-~]|[\\\"+]")
 
 
@@ -84,3 +89,24 @@ def test_a_run_of_blanks_costs_no_more_than_its_length() -> None:
         b"a=\n" * 9000,
     ):
         redactor().redact_bytes(data)  # the suite's time limit is the assertion
+
+
+@given(st.lists(st.sampled_from(_ESCAPES + _ENTITIES), max_size=12).map("".join))
+def test_the_first_look_at_escapes_misses_nothing(text: str) -> None:
+    line = text.encode()
+    view = next(unmasked(line, {Mark.ESCAPED: [1]}), None)
+    first = unescaped(line)
+    # What it resolves otherwise still shows an escape, which gets the line a closer look.
+    assert first == (view.data if view else line) or re.search(rb"%[0-9a-fA-F]{2}", first)
+
+
+def test_an_escape_in_an_access_line_hides_nothing_behind_parameters() -> None:
+    text, secret = credentials()["personal access token"]
+    for escape in (f"%{ord(text[4]):02x}", f"%25{ord(text[4]):02x}", f"&#{ord(text[4])};"):
+        hidden = text[:4] + escape + text[5:]
+        line = (
+            f'10.0.0.7 "GET /login?page=45&q=blue%20shoes&t={hidden}&z=1 HTTP/1.1" (X11; Linux)\n'
+        )
+        out = redactor().redact_bytes(line.encode())
+        assert COVER.search(out)
+        assert not leaks(out.decode(), secret)
