@@ -15,10 +15,10 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from ctypes import c_int
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 import structlog
@@ -48,8 +48,9 @@ class Berth:
     number: int
     """From 1."""
     of: int
-    up: Synchronized[int]
-    """How many serve now."""
+    up: c_int
+    """How many serve now. Written by whoever looks after the crew alone, and so without a lock: a
+    process that is killed with a lock in its hands would hold up everything for good."""
     _line: Connection
 
     def is_serving(self) -> None:
@@ -76,13 +77,13 @@ class Crew:
     arguments: tuple[Any, ...]
     size: int
     _processes: dict[int, SpawnProcess] = field(default_factory=dict)
-    _stopping: bool = False
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """All of them, for the length of the block. Raises `NoCrew` when one cannot start."""
         self._context = multiprocessing.get_context("spawn")
-        self._up = self._context.Value("i", 0)
+        self._up = self._context.RawValue(c_int, 0)
         begun = [asyncio.get_running_loop().create_future() for _ in range(self.size)]
         keepers = [
             asyncio.create_task(self._keep(number, began), name=f"web-{number}")
@@ -92,7 +93,7 @@ class Crew:
             await asyncio.gather(*begun)
             yield
         finally:
-            self._stopping = True
+            self._stopping.set()
             for process in self._processes.values():
                 process.terminate()
             _, late = await asyncio.wait(keepers, timeout=STOP_SECONDS)
@@ -105,10 +106,14 @@ class Crew:
     async def _keep(self, number: int, began: asyncio.Future[None]) -> None:
         """One process, started again whenever it dies."""
         pause = FIRST_PAUSE
-        while not self._stopping:
+        while not self._stopping.is_set():
             since = time.monotonic()
-            served = await self._one(number, began)
-            if self._stopping:
+            try:
+                served = await self._one(number, began)
+            except OSError as error:
+                log.error("a process of the web cannot be started", process=number, why=str(error))
+                served = None
+            if self._stopping.is_set():
                 return
             if not began.done():
                 began.set_exception(
@@ -123,36 +128,35 @@ class Crew:
                 exit=served,
                 in_seconds=pause,
             )
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _one(self, number: int, began: asyncio.Future[None]) -> int | None:
         """From its start to its end; its exit code (minus a signal's number)."""
         ours, theirs = self._context.Pipe(duplex=False)
-        berth = Berth(number, self.size, self._up, theirs)
-        process = self._context.Process(
-            target=self.work, args=(*self.arguments, berth), name=f"fermata-web-{number}"
-        )
-        process.start()
-        theirs.close()  # so that its end is the end of the line
-        self._processes[number] = process
-        try:
-            if await _said(ours, START_SECONDS):
-                with self._up.get_lock():
+        with ours:
+            with theirs:  # closed on this side, so that the process's end is the end of the line
+                berth = Berth(number, self.size, self._up, theirs)
+                process = self._context.Process(
+                    target=self.work, args=(*self.arguments, berth), name=f"fermata-web-{number}"
+                )
+                process.start()
+            self._processes[number] = process
+            try:
+                if await _said(ours, START_SECONDS):
                     self._up.value += 1
-                if not began.done():
-                    began.set_result(None)
-                try:
-                    await _said(ours, None)
-                finally:
-                    with self._up.get_lock():
+                    if not began.done():
+                        began.set_result(None)
+                    try:
+                        await _said(ours, None)
+                    finally:
                         self._up.value -= 1
-            else:
-                process.kill()
-        finally:
-            await asyncio.shield(asyncio.to_thread(process.join))
-            ours.close()
-            del self._processes[number]
+                else:
+                    process.kill()
+            finally:
+                await asyncio.shield(asyncio.to_thread(process.join))
+                del self._processes[number]
         return process.exitcode
 
 

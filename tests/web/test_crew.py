@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -100,6 +101,71 @@ async def test_one_that_dies_is_replaced_and_all_end_together(
     assert sum(one == "ended" for one in seen(tmp_path).values()) == 2
     told = re.findall(r"exit=(\S+).*in_seconds=(\S+).*process=(\d)", capfd.readouterr().out)
     assert told == [("-9", "0.05", "2"), ("-9", "0.1", "2")]
+
+
+async def test_one_that_cannot_be_started_again_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "FIRST_PAUSE", 0.01)
+    start, tries = SpawnProcess.start, 0
+
+    def refused_once(self: SpawnProcess) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise BlockingIOError("Resource temporarily unavailable")
+        start(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", refused_once)
+    async with asyncio.timeout(60), Crew(serve, (str(tmp_path),), 1).serving():
+        (first,) = seen(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(seen(tmp_path)) == 2)
+    assert tries == 3
+
+
+async def test_a_machine_that_starts_no_process_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_self: SpawnProcess) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(SpawnProcess, "start", refused)
+    with pytest.raises(NoCrew, match="process 1"):
+        async with asyncio.timeout(60), Crew(serve, ("",), 1).serving():
+            raise AssertionError("unreachable")
+
+
+async def test_the_end_does_not_wait_for_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crew, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(crew, "LONGEST_PAUSE", 3600.0)
+    told = ""
+    async with asyncio.timeout(60), Crew(serve, (str(tmp_path),), 1).serving():
+        (first,) = seen(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        while "started again" not in told:
+            told += capfd.readouterr().out
+            await asyncio.sleep(0.02)
+    assert "were killed" not in told + capfd.readouterr().out
+
+
+async def test_nobody_holds_a_lock_on_how_many_serve(tmp_path: Path) -> None:
+    """One that is killed while it reads the number would keep the lock for good."""
+    told: list[Berth] = []
+
+    class Looked(Crew):
+        async def _one(self, number: int, began: asyncio.Future[None]) -> int | None:
+            told.append(Berth(number, self.size, self._up, None))  # type: ignore[arg-type]
+            return await super()._one(number, began)
+
+    async with asyncio.timeout(60), Looked(serve, (str(tmp_path),), 1).serving():
+        assert not hasattr(told[0].up, "get_lock")
+        assert told[0].warnings() == ()
+        (first,) = seen(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: told[0].warnings() != ())
 
 
 async def test_without_all_of_them_none_serves(tmp_path: Path) -> None:
