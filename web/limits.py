@@ -45,17 +45,18 @@ async def read_body(
             request.scope[BODY] = "begun"
             while more:
                 message = await request.receive()
-                if message["type"] != "http.request":
+                came = message["type"] == "http.request"
+                more = came and message.get("more_body", False)
+                if not more:
+                    # Before anything is refused: whoever waited for the rest would wait in vain.
                     request.scope[BODY] = "over"
+                if not came:
                     raise Problem(400, "The connection was closed before the body was complete.")
                 chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
                 chunks.append(chunk)
-                more = message.get("more_body", False)
-                if not more:
-                    request.scope[BODY] = "over"
     except TimeoutError:
         raise Problem(
             408,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.web.twin import TOKEN, house, signature
 from web.limits import MAX_BODY, MAX_DEPTH, parse_json, read_body
+from web.lingering import BODY
 from web.problems import Problem
 
 
@@ -45,6 +46,18 @@ async def test_a_body_of_exactly_the_limit_is_read() -> None:
         return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
 
     assert len(await read_body(request_of(receive), limit=1024)) == 1024
+
+
+@pytest.mark.parametrize("more", [True, False])
+async def test_a_refusal_knows_whether_more_of_the_body_is_to_come(more: bool) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 1025, "more_body": more}
+
+    request = request_of(receive)
+    with pytest.raises(Problem) as refused:
+        await read_body(request, limit=1024)
+    assert refused.value.status_code == 413
+    assert request.scope[BODY] == ("begun" if more else "over")
 
 
 async def test_an_announced_length_is_refused_before_anything_is_read() -> None:
