@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,18 +31,36 @@ MOST_TOLD = 5
 
 @dataclass
 class _Beside:
-    """Reads the files that a policy names, from its folder, and remembers which."""
+    """Reads a policy and what it names, from its folder, and remembers which, and what was there.
+
+    What was there is noted before it is used: whoever writes meanwhile has changed it since.
+    """
 
     folder: Path
-    seen: dict[Path, bytes | None] = field(default_factory=dict)
+    named: dict[Path, None] = field(default_factory=dict)
+    found: dict[Path, bytes | None] = field(default_factory=dict)
 
     def __call__(self, name: str) -> bytes:
-        path = self.folder / name
-        data = _bytes(path)
-        self.seen[path] = data
+        return self.read(self.folder / name)
+
+    def read(self, path: Path) -> bytes:
+        """A file. Raises OSError."""
+        self.note([path])
+        data = self.found.get(path)
         if data is None:
             return path.read_bytes()  # for its OSError
         return data
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Files and folders that count."""
+        new = dict.fromkeys(paths)
+        self.named |= new
+        self.found |= _contents(new)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what was there."""
+        return _fingerprint(self.found)
 
 
 def read_policy(path: Path) -> Rules:
@@ -58,7 +76,7 @@ def parse_policy(data: bytes, name: str) -> Rules:
 
 def _load(path: Path, beside: _Beside) -> Rules:
     try:
-        data = path.read_bytes()
+        data = beside.read(path)
     except OSError as error:
         hint = "name a policy file; serving, FERMATA_POLICY does, or the folder it starts in"
         why = f"it cannot be read: {error.strerror or error}"
@@ -71,7 +89,7 @@ def _with_constraints(rules: Rules, beside: _Beside) -> Rules:
     folders = [beside.folder / one for one in rules.manifests.constraints]
     if not folders:
         return rules
-    beside.seen.update(dict.fromkeys(folders))
+    beside.note(folders)
     texts = tuple(manifest_texts(folders))
     digest = digest_of({"policy": rules.digest, "constraints": [text for _, text in texts]})
     return replace(rules, digest=digest, manifests=replace(rules.manifests, texts=texts))
@@ -85,7 +103,7 @@ class PolicyInForce:
     _rules: Rules
     _check: Callable[[Rules], None]
     _seen: str
-    _beside: tuple[Path, ...] = ()
+    _watched: tuple[Path, ...]
     problems: tuple[SourceProblem, ...] = ()
     _next: Rules | None = None
     """Good, and not in force yet."""
@@ -96,8 +114,7 @@ class PolicyInForce:
         beside = _Beside(path.parent)
         rules = _load(path, beside)
         check(rules)
-        files = tuple(beside.seen)
-        return cls(path, rules, check, _fingerprint((path, *files)), files)
+        return cls(path, rules, check, beside.fingerprint, tuple(beside.named))
 
     def rules(self) -> Rules:
         """The rules in force."""
@@ -128,8 +145,7 @@ class PolicyInForce:
 
         What is wrong with a file that is not good stands in `problems` from then on.
         """
-        seen = _fingerprint((self.path, *self._beside))
-        if seen == self._seen:
+        if _fingerprint(_contents(self._watched)) == self._seen:
             return self._next
         self._next = None
         beside = _Beside(self.path.parent)
@@ -152,8 +168,7 @@ class PolicyInForce:
 
     def _settle(self, beside: _Beside, problems: tuple[SourceProblem, ...]) -> None:
         """Remember what was looked at, so that it is looked at anew only when it changes."""
-        self._beside = tuple(beside.seen) or self._beside
-        self._seen = _fingerprint((self.path, *self._beside))
+        self._watched, self._seen = tuple(beside.named), beside.fingerprint
         self.problems = problems
 
     @contextlib.asynccontextmanager
@@ -178,7 +193,12 @@ class PolicyInForce:
         while True:
             await asyncio.sleep(seconds)
             # Loading runs the file's samples, which would hold up everything else for a while.
-            rules = await asyncio.to_thread(self.candidate)
+            try:
+                rules = await asyncio.to_thread(self.candidate)
+            except OSError as error:
+                # A folder may vanish while it is walked through: mounted ConfigMaps do.
+                log.warning("policy.not_read", error=str(error))
+                continue
             if rules is None:
                 continue
             try:
@@ -189,13 +209,16 @@ class PolicyInForce:
             self.replace(rules)
 
 
-def _fingerprint(paths: tuple[Path, ...]) -> str:
+def _fingerprint(contents: Mapping[Path, bytes | None]) -> str:
     """Of the files' contents: a time of change is too coarse, and says nothing after a `cp -p`."""
     digest = sha256()
-    for path in _files(paths):
-        data = _bytes(path)
+    for path, data in sorted(contents.items()):
         digest.update(str(path).encode() + (b"-" if data is None else b"+%d:" % len(data) + data))
     return digest.hexdigest()
+
+
+def _contents(paths: Iterable[Path]) -> dict[Path, bytes | None]:
+    return {path: _bytes(path) for path in _files(paths)}
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -128,6 +128,65 @@ def test_changed_constraints_are_a_changed_policy(file: Path) -> None:
     assert "constraints" in policy.warnings[0]
 
 
+def test_what_is_saved_while_the_policy_is_being_loaded_is_taken_over_next(file: Path) -> None:
+    constraint = file.with_name("constraints") / "one.yaml"
+    constraint.parent.mkdir()
+    constraint.write_text("kind: One\n")
+    named = ("manifests:\n", "manifests:\n  constraints: [constraints]\n")
+    file.write_text(small_with(named))
+    meanwhile: list[tuple[Path, str]] = [
+        (file, small_with(named, ("max_first_weight: 10", "max_first_weight: 5"))),
+        (constraint, "kind: Two\n"),
+    ]
+
+    def saved(_: Rules) -> None:
+        if meanwhile:
+            path, text = meanwhile.pop(0)
+            path.write_text(text)
+
+    policy = PolicyInForce.open(file, saved)
+    assert policy.rules().canary.max_first_weight == 10
+    assert policy.look()
+    assert policy.rules().canary.max_first_weight == 5
+    assert policy.look()
+    assert [text for _, text in policy.rules().manifests.texts] == ["kind: Two\n"]
+    assert not policy.look()
+
+
+def test_a_folder_where_a_calendar_should_be_is_told_once(file: Path) -> None:
+    policy = opened(file)
+    (file.with_name("freeze.ics")).mkdir()
+    deny = "  deny:\n    - {id: freeze, calendar: freeze.ics, environments: [prod]}"
+    file.write_text(small_with(("  deny: []", deny)))
+    assert not policy.look()
+    assert "freeze.ics" in policy.warnings[0]
+    told = policy.problems
+    assert not policy.look()
+    assert policy.problems is told
+
+
+async def test_a_folder_that_vanishes_while_it_is_read_does_not_end_the_watch(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, look = opened(file), PolicyInForce.candidate
+    tries, told = 0, asyncio.Event()
+
+    def candidate(self: PolicyInForce) -> Rules | None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise FileNotFoundError("..2026_11_27")
+        return look(self)
+
+    async def announce(_rules: Rules, _source: str) -> None:
+        told.set()
+
+    monkeypatch.setattr(PolicyInForce, "candidate", candidate)
+    await asyncio.to_thread(file.write_text, STRICTER)
+    async with policy.watched(announce, seconds=0.01):
+        await asyncio.wait_for(told.wait(), 20)
+
+
 async def test_while_watched_new_rules_are_announced_before_they_are_in_force(file: Path) -> None:
     policy = opened(file)
     before = policy.rules().digest
