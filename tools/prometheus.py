@@ -108,16 +108,16 @@ class PrometheusMetrics(PrometheusReading):
 
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
         """The one number that a query has at an instant; None when there is no series."""
-        if self._is_closed:
-            return error_gap("the client is closed")
         try:
             try:
                 status, body = await self._query(query, at)
             except aiohttp.ClientConnectorError:
                 status, body = await self._persevere(query, at)
+        except _Closed:
+            return error_gap("the client is closed")
         except TimeoutError:
             return no_answer(self._timeout)
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: of the URL
             return cannot_be_reached(error)
         if status != 200:
             return refused(f"HTTP {status}: {body.decode(errors='replace')}", query)
@@ -142,6 +142,8 @@ class PrometheusMetrics(PrometheusReading):
         return await self._query(query, at)
 
     async def _query(self, query: str, at: datetime) -> tuple[int, bytes]:
+        if self._is_closed:  # also between two tries
+            raise _Closed
         params = {"time": f"{at.timestamp():.3f}", "timeout": f"{self._timeout:g}s", **UNSPLIT}
         async with self._connected().get(self._url, params={"query": query, **params}) as answer:
             return answer.status, await answer.read()
@@ -160,6 +162,10 @@ class PrometheusMetrics(PrometheusReading):
                 proxy=_proxy(self._url),
             )
         return self._session
+
+
+class _Closed(Exception):
+    """Nothing is asked any more."""
 
 
 def refused(said: str, query: str) -> Gap:

@@ -250,6 +250,30 @@ async def test_a_closed_client_is_a_gap() -> None:
     assert "closed" in gap.reason
 
 
+async def test_a_client_that_is_closed_between_two_tries_is_a_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    metrics = PrometheusMetrics("http://127.0.0.1:9")
+
+    async def closing(_seconds: float) -> None:
+        await metrics.close()
+
+    monkeypatch.setattr("tools.prometheus.asyncio.sleep", closing)
+    gap = await ask(metrics)
+    assert isinstance(gap, Gap)
+    assert "closed" in gap.reason
+
+
+@pytest.mark.parametrize("url", ["http://u:p@127.0.0.1:9", "http://[::1", "http://127.0.0.1:99999"])
+async def test_a_url_that_cannot_be_asked_is_a_gap(url: str) -> None:
+    metrics = PrometheusMetrics(url, token=SecretStr("sesame"))
+    gap = await ask(metrics)
+    await metrics.close()
+    assert isinstance(gap, Gap)
+    assert gap.kind is VerdictKind.ERROR
+    assert "sesame" not in gap.reason
+
+
 async def test_the_token_is_sent_and_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
