@@ -53,7 +53,7 @@ class CheckView:
 
 @dataclass(frozen=True)
 class DecisionView:
-    """Decisions in a row that said the same of a step, shown once."""
+    """Decisions that said the same of a step, again and again, shown once."""
 
     first: DecisionRow
     last: DecisionRow
@@ -181,7 +181,7 @@ def run_view(
         total=len(own),
         picture=picture(nodes_alone([node for node, _ in detail.path]), run.state),
         checks=_checks(detail, titles),
-        decisions=_decisions(detail, titles),
+        decisions=decision_views(detail, titles),
         effects=tuple(_effect(row, titles) for row in detail.effects),
         approvals=tuple(
             approval_view(desk, one, principal, run.plan, refused.get(one.id, ()))
@@ -298,12 +298,16 @@ def _checks(detail: RunDetail, titles: dict[str, str]) -> tuple[CheckView, ...]:
     )
 
 
-def _decisions(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView, ...]:
+def decision_views(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView, ...]:
+    """What policy said in this run, newest first, each thing it said in a row once."""
     views: list[DecisionView] = []
     for row in sorted(detail.decisions, key=lambda one: one.seq):
-        before = views[-1] if views else None
-        if before is not None and _says(before.last) == _says(row):
-            views[-1] = DecisionView(
+        title = titles.get(row.step_id, row.step_id)
+        view = DecisionView(row, row, title, 1, row.decision.rules, (row.id,))
+        before = _said_before(views, row)
+        if before is not None:
+            views.remove(before)
+            view = DecisionView(
                 before.first,
                 row,
                 before.title,
@@ -312,10 +316,19 @@ def _decisions(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionView,
                 (*before.ids, row.id),
                 _earlier(before, row),
             )
-        else:
-            title = titles.get(row.step_id, row.step_id)
-            views.append(DecisionView(row, row, title, 1, row.decision.rules, (row.id,)))
+        views.append(view)
     return tuple(reversed(views))
+
+
+def _said_before(views: list[DecisionView], row: DecisionRow) -> DecisionView | None:
+    """The view that tells this already. A step that waits is let through for each look and sent back
+    to wait by what it saw: of one step, the last two tell it between them."""
+    for view in reversed(views[-2:]):
+        if view.last.step_id != row.step_id:
+            return None
+        if _says(view.last) == _says(row):
+            return view
+    return None
 
 
 def _earlier(before: DecisionView, row: DecisionRow) -> tuple[str, ...]:

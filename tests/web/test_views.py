@@ -16,7 +16,7 @@ from web.masking import mask
 from web.progress import stages_of, steps_of
 from web.rendering import percent, relative, short_commits, web_address
 from web.topology import BOX_HEIGHT, BOX_WIDTH, EDGES, HEIGHT, PLACES, WIDTH, picture
-from web.views import event_sentence
+from web.views import decision_views, event_sentence
 
 
 def statuses(detail: RunDetail) -> list[str]:
@@ -228,3 +228,26 @@ def test_the_scenes_never_show_an_effect_that_was_not_allowed() -> None:
         decisions = {row.id: row for row in scene.decisions}
         for effect in scene.effects:
             assert decisions[effect.decision_id].decision.outcome is Outcome.ALLOW
+
+
+def test_a_step_that_looked_and_waited_many_times_is_told_in_two_lines() -> None:
+    plan = checkout_plan(7, "Faster basket totals")
+    deploy, check = plan.steps[:2]
+    scene = Scene("patient", plan, merged(7, "Faster basket totals"), 1.0)
+    scene.allow(deploy)
+    for ready in range(3):
+        why = f"checkout: {ready} of 3 available"
+        scene.decide(deploy, Outcome.WAIT, ("step.not_before", Outcome.WAIT, why, ""))
+        scene.allow(deploy)
+    scene.allow(check)
+    detail = scene.done(RunState.RUNNING, "")
+
+    views = decision_views(detail, {})
+    told = [(one.last.step_id, one.last.decision.outcome, one.times) for one in views]
+    assert told == [
+        (check.id, Outcome.ALLOW, 1),
+        (deploy.id, Outcome.ALLOW, 4),
+        (deploy.id, Outcome.WAIT, 3),
+    ]
+    assert views[2].earlier == ("checkout: 0 of 3 available", "checkout: 1 of 3 available")
+    assert sorted(i for one in views for i in one.ids) == sorted(row.id for row in detail.decisions)
