@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from textwrap import wrap
 from typing import Any, Literal
 
 from domain.verdict import Counts, MetricVerdict, MetricWindow, VerdictKind
@@ -108,15 +109,18 @@ def draw(drawing: Drawing, kind: Kind) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 1.1 + 1.5 * len(drawing.panels)), dpi=150, facecolor="white")
+    told = wrap(drawing.sentence, 112, max_lines=2, placeholder=" …")
+    head = 0.22 + 0.14 * max(len(told), 1)
+    height = 0.74 + head + 1.5 * len(drawing.panels)
+    figure = Figure(figsize=(7.2, height), dpi=150, facecolor="white")
     grid = figure.subplots(len(drawing.panels), 1, sharex=True, squeeze=False)
     for axes, panel in zip(grid[:, 0], drawing.panels, strict=True):
         _panel(axes, panel)
     grid[-1, 0].set_xlabel("time since the check began", color=QUIET, fontsize=8)
     figure.suptitle(_cut(drawing.heading, 78), x=0.02, ha="left", color=INK, fontsize=11)
-    figure.text(0.02, 0.985 - 0.34 / figure.get_figheight(), _cut(drawing.sentence, 112),
+    figure.text(0.02, 0.985 - 0.34 / height, "\n".join(told),
                 ha="left", va="top", color=QUIET, fontsize=8)  # fmt: skip
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.36 / figure.get_figheight()))
+    figure.tight_layout(rect=(0, 0, 1, 1 - head / height))
     target = io.BytesIO()
     # Text stays text, ids do not change from one drawing to the next, and no date is written.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fermata"}):

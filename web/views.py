@@ -321,8 +321,8 @@ def decision_views(detail: RunDetail, titles: dict[str, str]) -> tuple[DecisionV
 
 
 def _said_before(views: list[DecisionView], row: DecisionRow) -> DecisionView | None:
-    """The view that tells this already. A step that waits is let through for each look and sent back
-    to wait by what it saw: of one step, the last two tell it between them."""
+    """The view that tells this already. A step that waits is let through for each look and sent
+    back to wait by what it saw: of one step, the last two tell it between them."""
     for view in reversed(views[-2:]):
         if view.last.step_id != row.step_id:
             return None
