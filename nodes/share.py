@@ -7,6 +7,7 @@ is bounded: what cannot be measured, or does not come about, is written down and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -87,9 +88,9 @@ class Share:
         gap: Gap | None = None
         for sli in slis:
             versions = (version_of(one.image) for one in (seen.canary, seen.stable))
-            canary, stable = [
-                await self.metrics.counts(sli, action.target, one, now, seconds) for one in versions
-            ]
+            canary, stable = await asyncio.gather(
+                *(self.metrics.counts(sli, action.target, one, now, seconds) for one in versions)
+            )
             found = _totals(canary, stable)
             if isinstance(found, Gap):
                 gap = gap or found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -128,6 +128,7 @@ class Watch:
 
 
 Named = TypeVar("Named", SLI, Metric)
+Number = TypeVar("Number", Counts, float)
 
 
 def _chosen(named: Sequence[Named], check: MetricsCheck) -> tuple[Named, ...]:
@@ -146,11 +147,9 @@ async def read_window(
 ) -> MetricWindow:
     """One SLI over one window, for a version and the baseline where there is one."""
     end = start + timedelta(seconds=seconds)
-    canary, stable = await asyncio.gather(
-        metrics.counts(sli, target, version, end, seconds),
-        metrics.counts(sli, target, baseline, end, seconds) if baseline else _nothing(),
+    canary, stable, gap = await _of_both(
+        lambda one: metrics.counts(sli, target, one, end, seconds), version, baseline
     )
-    gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
     return MetricWindow(
         start=start,
         seconds=seconds,
@@ -173,12 +172,11 @@ async def read_gauge(
 ) -> MetricWindow:
     """A service's own number over one window, of both versions where both are compared."""
     end = start + timedelta(seconds=seconds)
-    both = baseline and metric.tolerance is not None
-    canary, stable = await asyncio.gather(
-        metrics.value(metric, target, version, end, seconds),
-        metrics.value(metric, target, baseline, end, seconds) if baseline and both else _nothing(),
+    canary, stable, gap = await _of_both(
+        lambda one: metrics.value(metric, target, one, end, seconds),
+        version,
+        baseline if metric.tolerance is not None else None,
     )
-    gap = canary if isinstance(canary, Gap) else stable if isinstance(stable, Gap) else None
     return MetricWindow(
         start=start,
         seconds=seconds,
@@ -192,6 +190,17 @@ async def read_gauge(
             stable=stable if isinstance(stable, float) else None,
         ),
     )
+
+
+async def _of_both(
+    ask: Callable[[str], Awaitable[Number | Gap]], version: str, baseline: str | None
+) -> tuple[Number | Gap, Number | Gap | None, Gap | None]:
+    """What is known of a version and of the baseline where there is one, asked at once, and the
+    gap in it, if any."""
+    named = (version, baseline) if baseline else (version,)
+    found = await asyncio.gather(*(ask(one) for one in named))
+    gap = next((one for one in found if isinstance(one, Gap)), None)
+    return found[0], found[1] if baseline else None, gap
 
 
 def judge_all(
@@ -238,10 +247,6 @@ def judge_all(
 def judgeable(metrics: Sequence[Metric], *, compared: bool) -> tuple[Metric, ...]:
     """Without a stable beside it, a metric that has only a tolerance says nothing."""
     return tuple(one for one in metrics if one.can_judge(compared=compared))
-
-
-async def _nothing() -> None:
-    return None
 
 
 def window_count(check: MetricsCheck) -> int:
