@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from domain.action import K8sDeploy, K8sRetire, K8sRollback, K8sTraffic
 from domain.event import Frozen
 from domain.service import Target
 from domain.workload import TOO_LATE, TrackState, WorkloadState
+
+Settled = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire
+"""Actions after which the cluster takes its time."""
 
 
 class Reading(Frozen):
@@ -21,6 +25,19 @@ class Reading(Frozen):
     reason: str
     by_time: bool = False
     """Whether it counts as stalled only because the cluster has waited for too long."""
+
+
+def reading_of(action: Settled, seen: WorkloadState) -> Reading:
+    """Whether a workload shows what an action asked for."""
+    match action:
+        case K8sDeploy():
+            return deployed(seen, action.track, action.image)
+        case K8sRollback():
+            return deployed(seen, "stable", action.image)
+        case K8sTraffic():
+            return shifted(seen, action.weight, action.target)
+        case K8sRetire():
+            return retired(seen)
 
 
 def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str | None) -> Reading:

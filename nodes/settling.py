@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.action import K8sDeploy, K8sRetire, K8sRollback, K8sTraffic
+from domain.action import K8sDeploy, K8sRollback, K8sTraffic
 from domain.clock import Clock
 from domain.errors import Permanent, Temporary
 from domain.state import Finding, Progress, State, Update
 from domain.workload import WorkloadState
 from nodes.findings import given_up, gone_on, unsure
 from nodes.passage import PassageRuntime
-from nodes.readiness import Reading, deployed, retired, shifted
+from nodes.readiness import Reading, Settled, reading_of
 from nodes.share import PHASE, Share
 from store.verdicts import Verdicts
 from tools.ports import ClusterReader
@@ -21,9 +21,6 @@ POLL_SECONDS = 1.0
 """How often a roll-out is looked at, in real seconds; the first looks come sooner."""
 GRACE_SECONDS = 5.0
 """What may come between two looks in real seconds without anybody having held the run up."""
-
-Settled = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire
-"""Actions after which the cluster takes its time."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Settling:
             return again(self.clock, progress, str(error), error.retry_after)
         except Permanent as error:
             return Update(progress=progress, finding=given_up(state, str(error)))
-        reading, now = _read(action, seen), self.clock.now()
+        reading, now = reading_of(action, seen), self.clock.now()
         if isinstance(action, K8sDeploy | K8sRollback):
             progress = waited(progress, now, self.clock.speed)
             reading = _in_time(action, reading, progress)
@@ -140,15 +137,3 @@ def _in_time(action: K8sDeploy | K8sRollback, reading: Reading, progress: Progre
         reason = f"not ready within {limit:g} s{aside}: {reading.reason}"
         return reading.model_copy(update={"kind": "stalled", "reason": reason})
     return reading
-
-
-def _read(action: Settled, seen: WorkloadState) -> Reading:
-    match action:
-        case K8sDeploy():
-            return deployed(seen, action.track, action.image)
-        case K8sRollback():
-            return deployed(seen, "stable", action.image)
-        case K8sTraffic():
-            return shifted(seen, action.weight, action.target)
-        case K8sRetire():
-            return retired(seen)

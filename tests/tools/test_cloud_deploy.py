@@ -14,7 +14,7 @@ from domain.effect import Applied, Stamp
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
 from domain.service import CloudDeploy, Target, Workload
 from domain.workload import WorkloadState
-from nodes.readiness import Reading, deployed, retired, shifted
+from nodes.readiness import Reading, Settled, reading_of
 from tests.servers.cloud_deploy import CloudDeployServer
 from tests.servers.local import Fault
 from tests.tools.forge_cases import Asked
@@ -50,16 +50,8 @@ class Bench:
         return await self.reader.workload(self.target)
 
     async def reading(self, action: Action) -> Reading:
-        seen = await self.seen()
-        match action:
-            case K8sDeploy():
-                return deployed(seen, action.track, action.image)
-            case K8sRollback():
-                return deployed(seen, "stable", action.image)
-            case K8sTraffic():
-                return shifted(seen, action.weight, action.target)
-            case _:
-                return retired(seen)
+        assert isinstance(action, Settled)
+        return reading_of(action, await self.seen())
 
     async def step(self, action: Action) -> None:
         """Do it, let Cloud Deploy finish what it is at, and see it done."""
