@@ -169,13 +169,15 @@ class Rollback:
         new_config: Configuration = ()
         if plan is not None and new is not None:
             new_config = await self._new_config(plan, target, new)
+        before, config = baseline_of(state, target.key), baseline_config(state, target.key)
+        as_before = before is not None and not await self.releases.is_bad(*place, before, config)
+        if as_before and before == new and target.workload.config and not new_config:
+            # Of a new configuration that is not known, all that ran the image would be left out.
+            return before, config or None, True
         good = await self.releases.last_good(*place, but=new, but_config=new_config)
         if good is not None:
             return good.image, good.config or None, True
-        before, config = baseline_of(state, target.key), baseline_config(state, target.key)
-        if before is not None and not await self.releases.is_bad(*place, before, config):
-            return before, config or None, True
-        return None, None, False
+        return (before, config or None, True) if as_before else (None, None, False)
 
 
 def _fallen(state: State) -> tuple[Target | None, tuple[Target, ...]]:

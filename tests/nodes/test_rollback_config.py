@@ -48,7 +48,15 @@ class Words:
     ) -> ReleaseRow | None:
         if but_config == self.good:
             return None
+        if not but_config:
+            # Where a configuration is not known, only the image counts.
+            return cast(ReleaseRow, SimpleNamespace(image="ghcr.io/acme/shop:older", config=()))
         return cast(ReleaseRow, SimpleNamespace(image=IMAGE, config=self.good))
+
+    async def is_bad(
+        self, service: str, environment: str, image: str, config: Configuration
+    ) -> bool:
+        return False
 
 
 @dataclass
@@ -105,4 +113,4 @@ async def test_what_the_plan_could_not_know_is_read_from_what_was_deployed() -> 
 async def test_an_image_is_not_blamed_for_a_configuration_that_nobody_knows() -> None:
     words, back = await went_back(UNKNOWN, None)
     assert words.said == []
-    assert back.config == (OLD,)
+    assert (back.image, back.config) == (IMAGE, (OLD,))
