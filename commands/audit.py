@@ -200,6 +200,9 @@ def _run(work: Any) -> Any:
         return asyncio.run(work)
     except (psycopg.OperationalError, ValueError) as error:
         raise fail(f"the database does not answer: {error}", "check DATABASE_URL", 2) from error
+    except typer.Exit:
+        # a RuntimeError, too, but one that has been told already
+        raise
     except RuntimeError as error:
         raise fail(str(error), code=2) from error
 

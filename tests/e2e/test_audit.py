@@ -119,6 +119,17 @@ def test_a_dump_is_proven_without_a_database(story: Path) -> None:
     assert part["head"]["seq"] >= proof["head"]["seq"]
 
 
+def test_a_folder_without_a_database_is_told_once_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("FERMATA_DATA", str(tmp_path / "nowhere"))
+    code, said = offline("verify")
+    assert code == 2
+    assert said.count("error:") == 1
+    assert "set FERMATA_DATA or DATABASE_URL" in " ".join(said.split())
+
+
 def test_one_changed_byte_in_any_row_names_that_row(story: Path, tmp_path: Path) -> None:
     good = (story / "dump.jsonl").read_bytes()
     rng = random.Random(20260306)
