@@ -44,7 +44,7 @@ class ArgoReader:
         newest = sight.status.get("currentPodHash")
         try:
             pods = await self.client.items(
-                POD, sight.rollout["metadata"]["namespace"], f"{HASH}={newest}"
+                POD, sight.rollout["metadata"]["namespace"], f"{HASH}={newest}", whole=False
             )
         except (Permanent, Temporary):
             # An account that may not list pods still learns that the update was given up.

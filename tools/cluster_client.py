@@ -41,7 +41,7 @@ SIMULATED_HEADER = "X-Fermata-Simulated"
 """The emulator answers with it; a real API server does not."""
 READ_TRIES = 3
 BEARER = "BearerToken"
-PAGE = 500
+PAGE, MOST_PAGES = 500, 100
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError)
 """What the official loader raises for YAML that is no kubeconfig."""
 
@@ -129,13 +129,27 @@ class ClusterClient:
             return None
         return _object(answer, request)
 
-    async def items(self, kind: Kind, namespace: str, labels: str = "") -> list[Json]:
-        """The objects of a kind in a namespace, by label selector; at most the first 500."""
+    async def items(
+        self, kind: Kind, namespace: str, labels: str = "", *, whole: bool = True
+    ) -> list[Json]:
+        """The objects of a kind in a namespace, by label selector.
+
+        Not `whole`: the first page will do. Raises Permanent for more than can be looked through.
+        """
         request = Request("list", kind.resource, namespace, "")
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
-        answer = await self._read(request, kind.path(namespace), query)
-        found = _object(answer, request).get("items")
-        return found if isinstance(found, list) else []
+        found: list[Json] = []
+        for _ in range(MOST_PAGES):
+            page = _object(await self._read(request, kind.path(namespace), query), request)
+            items, more = page.get("items"), (page.get("metadata") or {}).get("continue")
+            found += items if isinstance(items, list) else []
+            if not more or not whole:
+                return found
+            query["continue"] = more
+        raise Permanent(
+            f"namespace {namespace} has more than {MOST_PAGES * PAGE:,} {kind.plural} to look at",
+            "give the service a namespace of its own",
+        )
 
     # --- writing: each request is sent at most once, right after its guard ---
 

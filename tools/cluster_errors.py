@@ -115,6 +115,9 @@ def error_of(answer: Answer, request: Request) -> AdapterError:
             return Permanent(what, _for_missing(answer, request))
         case 409:
             return Conflict(f"{request}: {answer.message or 'it changed in the meantime'}")
+        case 410:
+            # The pages of a list do not wait for ever; read anew it is a new list.
+            return Temporary(_failed(answer, request))
         case 422:
             return Permanent(
                 what, "the API server found the object invalid: correct the named fields"

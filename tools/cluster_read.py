@@ -83,7 +83,8 @@ class KubernetesReader:
         if not labels:
             return ""
         try:
-            pods = await self.client.items(POD, deployment["metadata"]["namespace"], labels)
+            where = deployment["metadata"]["namespace"]
+            pods = await self.client.items(POD, where, labels, whole=False)
         except (Permanent, Temporary):
             # An account that may not list pods still learns that the roll-out is stalled.
             return ""

@@ -48,6 +48,19 @@ async def test_a_canary_is_retired_once_stable_has_what_the_budget_wants(bench: 
     assert await replicas(bench, "web-canary") == 0
 
 
+async def test_a_budget_counts_however_many_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.cluster_client.PAGE", 1)
+    await bench.installed()
+    await bench.canaried(V2)
+    other = {"metadata": {"name": "another"}, "spec": {"selector": {"matchLabels": {"app": "x"}}}}
+    await bench.site.create("poddisruptionbudgets", bench.where, other)
+    await budget(bench, CANARY, minAvailable=1)
+    with pytest.raises(Temporary, match=r"PodDisruptionBudget \S+/web wants 1"):
+        await bench.apply(K8sRetire(target=bench.target))
+
+
 async def test_percentages_are_of_what_is_to_remain(bench: Bench) -> None:
     await bench.installed()
     await bench.canaried(V2)

@@ -14,7 +14,7 @@ import yaml
 from aiohttp import web
 
 from domain.errors import OutcomeUnknown, Permanent, Temporary
-from tools.cluster_client import DEPLOYMENT, HTTPROUTE, ClusterClient
+from tools.cluster_client import DEPLOYMENT, HTTPROUTE, MOST_PAGES, POD, ClusterClient
 from tools.cluster_errors import retry_after
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -219,3 +219,41 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after({"Retry-After": past}) == 0.0
     assert retry_after({"Retry-After": "tomorrow"}) is None
     assert retry_after({}) is None
+
+
+@pytest.mark.parametrize(("whole", "names"), [(True, ["a", "b", "c"]), (False, ["a"])])
+async def test_a_list_is_read_to_its_end(tmp_path: Path, whole: bool, names: list[str]) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        assert request.query["labelSelector"] == "app=web"
+        at = int(request.query.get("continue", 0))
+        more = {"continue": str(at + 1)} if at < 2 else {}
+        return web.json_response({"items": [{"metadata": {"name": "abc"[at]}}], "metadata": more})
+
+    async with serving(handler) as url, ClusterClient(kubeconfig(tmp_path / "k", url)) as client:
+        found = await client.items(POD, "shop", "app=web", whole=whole)
+    assert [one["metadata"]["name"] for one in found] == names
+
+
+async def test_a_list_without_an_end_is_given_up(tmp_path: Path) -> None:
+    pages = 0
+
+    async def handler(_request: web.Request) -> web.Response:
+        nonlocal pages
+        pages += 1
+        return web.json_response({"items": None, "metadata": {"continue": "on"}})
+
+    async with serving(handler) as url, ClusterClient(kubeconfig(tmp_path / "k", url)) as client:
+        with pytest.raises(Permanent, match="more than"):
+            await client.items(POD, "shop")
+    assert pages == MOST_PAGES
+
+
+async def test_a_list_that_ran_out_meanwhile_is_read_again_later(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        if "continue" in request.query:
+            return web.json_response({"reason": "Expired", "message": "too old"}, status=410)
+        return web.json_response({"items": [], "metadata": {"continue": "on"}})
+
+    async with serving(handler) as url, ClusterClient(kubeconfig(tmp_path / "k", url)) as client:
+        with pytest.raises(Temporary, match="too old"):
+            await client.items(POD, "shop")
