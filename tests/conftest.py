@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cluster.cluster import available
 from tests.crashes import CRASHES, KEY, Crashes
 
 # How fast an example runs says something of the machine's load, not of the code.
@@ -66,6 +67,14 @@ def program(lacks: Callable[[str, str], None]) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def cluster_here(lacks: Callable[[str, str], None]) -> None:
+    """For what starts the test cluster: ends the test where it is not built."""
+    why_not = available()
+    if why_not is not None:
+        lacks("the test cluster", why_not)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -25,7 +25,6 @@ from tests.chaos.runs import Patience
 from tests.chaos.tally import Tally
 from tests.chaos.workers import Zygote, crew
 from tests.chaos.zygote import locked
-from tests.cluster.cluster import available
 from tests.e2e.plain_site import Plain
 
 HERE = Path(__file__).parent
@@ -124,12 +123,9 @@ async def test_a_kill_at_any_step_on_a_real_cluster_loses_and_doubles_nothing(
     zygote: Zygote,
     tally: Tally,
     program: Callable[[str], str],
-    lacks: Callable[[str, str], None],
+    cluster_here: None,
     unused_tcp_port_factory: Callable[[], int],
 ) -> None:
-    why_not = available()
-    if why_not is not None:
-        lacks("the test cluster", why_not)
     lanes = [Lane(f"shop-{index}") for index in range(LANES)]
     services = [plain(one) for one in (*CALM.values(), *(lane.service for lane in lanes))]
     async with open_real_scene(

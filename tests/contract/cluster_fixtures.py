@@ -5,12 +5,12 @@ Not a conftest, so that other contracts in this folder do not see them by accide
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster, available
+from tests.cluster.cluster import Cluster
 from tests.contract.cluster_bench import Bench, web_in
 from tests.contract.cluster_site import Site, emulator, real
 from tools.cluster_client import ClusterClient
@@ -23,7 +23,7 @@ async def emulated_site() -> AsyncIterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def real_cluster() -> Iterator[Cluster]:
+def real_cluster(cluster_here: None) -> Iterator[Cluster]:
     with Cluster() as cluster:
         yield cluster
 
@@ -35,12 +35,9 @@ async def real_site(real_cluster: Cluster) -> AsyncIterator[Site]:
 
 
 @pytest.fixture(params=["emulator", "real"])
-def site(request: pytest.FixtureRequest, lacks: Callable[[str, str], None]) -> Site:
-    if request.param == "emulator":
-        return request.getfixturevalue("emulated_site")  # type: ignore[no-any-return]
-    if available() is not None:
-        lacks("the test cluster", "python -m tests.cluster build")
-    return request.getfixturevalue("real_site")  # type: ignore[no-any-return]
+def site(request: pytest.FixtureRequest) -> Site:
+    name = "emulated_site" if request.param == "emulator" else "real_site"
+    return request.getfixturevalue(name)  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,7 +16,6 @@ from domain.effect import Stamp
 from domain.errors import Permanent
 from domain.service import Target
 from nodes.readiness import Reading, deployed
-from tests.cluster.cluster import available
 from tests.contract.cluster_site import Obj, Site
 from tests.contract.gitops_controller import Controller, install
 from tests.servers.github_git import GitHubGitServer, GitRepo
@@ -83,9 +82,9 @@ class GitBench:
 
 @pytest.fixture(params=["Application", "Kustomization"])
 async def bench(
-    request: pytest.FixtureRequest, real_or_skip: Site, tmp_path: Path
+    request: pytest.FixtureRequest, real_site: Site, tmp_path: Path
 ) -> AsyncIterator[GitBench]:
-    site, kind = real_or_skip, str(request.param)
+    site, kind = real_site, str(request.param)
     await install(site)
     namespace = await site.namespace()
     key = "application" if kind == "Application" else "kustomization"
@@ -112,13 +111,6 @@ async def bench(
         await made.until(V1, "done")
         yield made
         await github.aclose()
-
-
-@pytest.fixture
-def real_or_skip(request: pytest.FixtureRequest, lacks: Callable[[str, str], None]) -> Site:
-    if available() is not None:
-        lacks("the test cluster", "python -m tests.cluster build")
-    return request.getfixturevalue("real_site")  # type: ignore[no-any-return]
 
 
 def deployment() -> Obj:

@@ -24,7 +24,6 @@ import pytest
 
 from evals.world.controllers.cluster import route_parents
 from store import embedded
-from tests.cluster.cluster import available
 from tests.e2e.api import (
     Api,
     Json,
@@ -143,12 +142,9 @@ class Stories:
 async def place(
     tmp_path_factory: pytest.TempPathFactory,
     program: Callable[[str], str],
-    lacks: Callable[[str, str], None],
+    cluster_here: None,
     unused_tcp_port_factory: Callable[[], int],
 ) -> AsyncIterator[PlainSite]:
-    why_not = available()
-    if why_not is not None:
-        lacks("the test cluster", why_not)
     folder = tmp_path_factory.mktemp("plain")
     async with plain_site(folder, SERVICES, program, unused_tcp_port_factory) as made:
         yield made

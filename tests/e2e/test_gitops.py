@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import Cluster, available
+from tests.cluster.cluster import Cluster
 from tests.contract.cluster_site import Site, real
 from tests.contract.gitops_controller import Controller, install
 from tests.contract.test_gitops_contract import RULES, deployment
@@ -84,10 +84,8 @@ async def follow(controller: Controller) -> None:
 
 @pytest.fixture(scope="module")
 async def place(
-    tmp_path_factory: pytest.TempPathFactory, lacks: Callable[[str, str], None]
+    tmp_path_factory: pytest.TempPathFactory, cluster_here: None
 ) -> AsyncIterator[Place]:
-    if available() is not None:
-        lacks("the test cluster", "python -m tests.cluster build")
     folder: Path = tmp_path_factory.mktemp("gitops")
     deploy = GitRepo()
     deploy.commit("main", {FILE: TEXT}, "Begin")

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from tests.artifacts import keep
-from tests.cluster.cluster import Cluster, available
+from tests.cluster.cluster import Cluster
 from tests.e2e.api import FINAL, Api, Json, described
 from tests.e2e.github import merged, sha_of
 from tests.e2e.load_traffic import Stage, Traffic, stages
@@ -80,13 +80,10 @@ class Told:
 async def told(
     tmp_path_factory: pytest.TempPathFactory,
     program: Callable[[str], str],
-    lacks: Callable[[str, str], None],
+    cluster_here: None,
     unused_tcp_port_factory: Callable[[], int],
 ) -> Told:
     """The whole story, once; the tests look at what came of it."""
-    why_not = available()
-    if why_not is not None:
-        lacks("the test cluster", why_not)
     folder = tmp_path_factory.mktemp("load")
     urls: dict[str, str] = {}
 

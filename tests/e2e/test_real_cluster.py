@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import available
 from tests.e2e.api import Api, Json, assert_every_effect_was_decided, weights
 from tests.e2e.github import merged, sha_of
 from tests.e2e.policies import everyday_policy
@@ -64,12 +63,9 @@ class Stories:
 async def place(
     tmp_path_factory: pytest.TempPathFactory,
     program: Callable[[str], str],
-    lacks: Callable[[str, str], None],
+    cluster_here: None,
     unused_tcp_port_factory: Callable[[], int],
 ) -> AsyncIterator[Site]:
-    why_not = available()
-    if why_not is not None:
-        lacks("the test cluster", why_not)
     folder = tmp_path_factory.mktemp("real-cluster")
     async with site(
         folder, SERVICES, program, unused_tcp_port_factory, configured=("checkout",)

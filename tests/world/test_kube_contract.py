@@ -10,7 +10,7 @@ import pytest
 from evals.world.clock import WorldClock
 from evals.world.scenario import Scenario
 from evals.world.world import World
-from tests.cluster.cluster import Cluster, available
+from tests.cluster.cluster import Cluster
 from tests.world.kube import KubeTarget
 from tests.world.kube_contract import KubeContract
 
@@ -25,9 +25,7 @@ async def emulator() -> AsyncIterator[KubeTarget]:
 
 
 @pytest.fixture(scope="module")
-def real_api_server() -> Iterator[KubeTarget]:
-    if (reason := available()) is not None:
-        pytest.skip(reason)
+def real_api_server(cluster_here: None) -> Iterator[KubeTarget]:
     with Cluster() as cluster:
         yield KubeTarget(cluster.url, cluster.token, cluster.ca)
 
