@@ -8,65 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from bench.ground import BenchError
+from bench.wire import Wire
 
 Make = Callable[[int], bytes]
 """The n-th request, ready to be sent."""
 
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 ACCEPTED = b"HTTP/1.1 202 "
 ANSWER_SECONDS = 30.0
-
-
-class Wire(asyncio.Protocol):
-    """One kept connection; one request at a time."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._seen = b""
-        self._answer: asyncio.Future[bytes] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Collect until the whole answer is there."""
-        self._seen += data
-        end = self._seen.find(b"\r\n\r\n")
-        if end < 0 or self._answer is None:
-            return
-        length = LENGTH.search(self._seen, 0, end + 2)
-        whole = end + 4 + (int(length[1]) if length else 0)
-        if len(self._seen) >= whole and not self._answer.done():
-            self._answer.set_result(self._seen[:whole])
-            self._seen = self._seen[whole:]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """An answer that was waited for will not come."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(BenchError(f"the server hung up: {exc}"))
-
-    async def post(self, request: bytes) -> None:
-        """Send a request and wait for its 202. Raises `BenchError` for anything else."""
-        if self._transport is None or self._transport.is_closing():
-            raise BenchError("the server hung up between two requests")
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        answer = await self._answer
-        if not answer.startswith(ACCEPTED):
-            raise BenchError(f"not accepted: {answer[:600].decode(errors='replace')}")
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._transport is not None:
-            self._transport.close()
 
 
 @dataclass(frozen=True)
@@ -86,7 +39,7 @@ class Generator:
             while time.perf_counter() < until:
                 number = count
                 count += 1
-                await wire.post(make(number))
+                await _accepted(wire, make(number))
 
         async with asyncio.timeout(seconds + ANSWER_SECONDS), asyncio.TaskGroup() as group:
             for wire in self.wires:
@@ -103,7 +56,7 @@ class Generator:
 
         async def one(number: int, due: float) -> None:
             wire = await idle.get()
-            await wire.post(make(number))
+            await _accepted(wire, make(number))
             took.append(time.perf_counter() - due)
             idle.put_nowait(wire)
 
@@ -113,6 +66,18 @@ class Generator:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 group.create_task(one(start + number, due))
         return took
+
+
+async def _accepted(wire: Wire, request: bytes) -> None:
+    """Send a request and wait for its 202. Raises `BenchError` for anything else."""
+    if not wire.is_open:
+        raise BenchError("the server hung up between two requests")
+    try:
+        answer = await wire.ask(request)
+    except OSError as error:
+        raise BenchError(f"the server {error}") from error
+    if not answer.startswith(ACCEPTED):
+        raise BenchError(f"not accepted: {answer[:600].decode(errors='replace')}")
 
 
 @contextlib.asynccontextmanager

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from bench.wire import Wire
+
 TICK_SECONDS = 0.01
 LONGEST_SECONDS = 30.0
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 TOLD = re.compile(r"\r\nx-world-(\w+):([^\r]*)", re.IGNORECASE)
 
 
@@ -37,55 +38,6 @@ class Answered:
         return self.code != 200 and not self.injected
 
 
-class _Wire(asyncio.Protocol):
-    """One kept connection, one request at a time. It shares the machine with what it loads, so it
-    reads no more than the status line and the headers that begin with `x-world-`."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._seen = b""
-        self._answer: asyncio.Future[bytes] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._seen += data
-        if self._answer is not None and not self._answer.done() and _is_whole(self._seen):
-            self._answer.set_result(self._seen)
-            self._seen = b""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionResetError(f"hung up: {exc}"))
-
-    @property
-    def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
-    async def ask(self, request: bytes) -> bytes:
-        """The answer's head and body. Raises OSError or TimeoutError."""
-        assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        async with asyncio.timeout(LONGEST_SECONDS):
-            return await self._answer
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
-def _is_whole(seen: bytes) -> bool:
-    head = seen.find(b"\r\n\r\n")
-    if head < 0:
-        return False
-    if found := LENGTH.search(seen, 0, head + 2):
-        return len(seen) >= head + 4 + int(found[1])
-    return seen.endswith(b"0\r\n\r\n")
-
-
 @dataclass
 class Traffic:
     """Sends to one gateway: `rates` are requests a second by host, whatever becomes of them."""
@@ -93,7 +45,7 @@ class Traffic:
     url: str
     rates: Mapping[str, float]
     answers: list[Answered] = field(default_factory=list)
-    _idle: list[_Wire] = field(default_factory=list)
+    _idle: list[Wire] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
@@ -124,7 +76,8 @@ class Traffic:
         sent = time.time()
         try:
             wire = await self._wire()
-            raw = await wire.ask(f"GET /cart HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            async with asyncio.timeout(LONGEST_SECONDS):
+                raw = await wire.ask(f"GET /cart HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             self._idle.append(wire)
         except (TimeoutError, OSError) as error:
             said = f"{type(error).__name__}: {error}"
@@ -145,7 +98,7 @@ class Traffic:
             )
         )
 
-    async def _wire(self) -> _Wire:
+    async def _wire(self) -> Wire:
         """A connection that nobody uses; the gateway keeps them for longer than any is idle."""
         while self._idle:
             wire = self._idle.pop()
@@ -153,7 +106,7 @@ class Traffic:
                 return wire
         host, _, port = self.url.removeprefix("http://").partition(":")
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(_Wire, host, int(port))
+        _, made = await loop.create_connection(Wire, host, int(port))
         return made
 
     def rate(self) -> float:
