@@ -1,4 +1,4 @@
-"""`python -m bench` measures everything, `python -m bench judge` one of the five.
+"""`python -m bench` measures everything, `python -m bench judge` that one.
 
 `--full` gives the judge ten times the simulated releases, `--processes` has several processes take
 events in.

@@ -16,7 +16,7 @@ import psutil  # type: ignore[import-untyped]
 from psycopg.types.json import Jsonb
 
 from bench.figures import Figure, Section, Target, percentile
-from bench.ground import LISTENS, Ground
+from bench.ground import LISTENS, Ground, cpu_seconds
 from bench.load import Make, connected, post
 from store.database import Database
 
@@ -89,8 +89,7 @@ class _Side:
 def _cpu(pid: int) -> float:
     """Seconds of CPU that a process and those it started have taken."""
     process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return float(sum(one.user + one.system for one in times))
+    return cpu_seconds((process, *process.children(recursive=True)))
 
 
 async def measure(ground: Ground, tell: Callable[[str], None], *, processes: int = 1) -> Section:

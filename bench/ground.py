@@ -10,12 +10,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg import sql
 
@@ -37,6 +38,16 @@ READY = re.compile(r"worker is ready")
 
 class BenchError(RuntimeError):
     """A benchmark could not be carried out; the message says why."""
+
+
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Seconds of CPU that these have used; what has ended is left out."""
+    used = 0.0
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 @dataclass

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -29,8 +29,8 @@ from starlette.types import Receive, Scope, Send
 
 from bench.clones import clone
 from bench.figures import Figure, Section, Target, percentile
-from bench.ground import LISTENS, ROOT, BenchError, Ground, Program
-from domain.event import Actor, Command, Commanded, CommandName, Event
+from bench.ground import LISTENS, ROOT, BenchError, Ground, Program, cpu_seconds
+from bench.releasing import ask, until
 from domain.state import Progress, Proposal, Ruling
 from evals.simulated import specs
 from evals.world.clock import WorldClock
@@ -41,8 +41,8 @@ from graph.serde import checkpointed_types
 from server import House, load_files, open_house
 from store import embedded
 from store.checkpoints import strict_serde
+from store.records import RunRow
 from tests.e2e.policies import everyday_policy
-from web.correlate import correlate
 
 SIZES = (10, 100, 1_000)
 INTERVAL_SECONDS = 30.0
@@ -51,7 +51,6 @@ SETTLE_SECONDS = 5.0
 WATCHED_LOOKS = {1_000: 2}
 """Looks of every rollout for which a size is watched; one where it is not named."""
 CONCURRENCY = "20"
-LONGEST_SECONDS = 60.0
 BAKING = "checkout/staging.canary-10.check"
 REQUESTS = {"bad": 4.0, "total": 9_000.0}
 """What any query finds: no version is worse than another."""
@@ -177,7 +176,8 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
         async with open_house(settings, base_url=address, host=False) as house:
             postgres = ground.folder / embedded.FOLDER
             place = Place(url, postgres, served, address, token, world, counted, prometheus, house)
-            original = await _baking(place)
+            original = await ask(house, "staging")
+            await until(house, original, _is_baking, "bake")
             taken: list[Taken] = []
             begun: dict[int, float] = {}
             for size in SIZES:
@@ -208,32 +208,9 @@ def _services(folder: Path) -> Path:
     return path
 
 
-async def _baking(place: Place) -> UUID:
-    """A real rollout that has got as far as its first canary check."""
-    house = place.house
-    key = uuid4().hex
-    event = Event(
-        id=uuid4(),
-        source="api",
-        delivery_id=key,
-        body_digest=key * 2,
-        received_at=house.clock.now(),
-        body=Commanded(
-            commands=(Command(name=CommandName.DEPLOY, args=("checkout", "staging", "4f2c1a9d")),),
-            author=Actor(login="ada"),
-            roles=("developer",),
-        ),
-    )
-    receipt = await house.books.events.accept(event, correlate(event, house.catalogue), b"{}")
-    if receipt.run_id is None:
-        raise BenchError(f"the rollout was not taken up: {receipt.reason}")
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < deadline:
-        run = await house.books.runs.get(receipt.run_id)
-        if run is not None and run.step_id == BAKING and run.due_at is not None:
-            return receipt.run_id
-        await asyncio.sleep(0.1)
-    raise BenchError(f"the rollout did not come to bake: {run and (run.state.value, run.reason)}")
+def _is_baking(run: RunRow) -> bool:
+    """Whether a rollout has got as far as its first canary check."""
+    return run.step_id == BAKING and run.due_at is not None
 
 
 async def _copies(place: Place, original: UUID, had: int, size: int) -> dict[int, float]:
@@ -281,10 +258,15 @@ async def _watched(place: Place, begun: Mapping[int, float]) -> Taken:
     worker = psutil.Process(place.served.pid)
     postgres = _postgres(place)
     since = datetime.now(UTC)
-    before = (_cpu([worker]), _cpu(postgres), place.prometheus.queries, place.counted.hits)
+
+    def counted() -> tuple[float, float, int, int]:
+        used = (cpu_seconds([worker]), cpu_seconds(postgres))
+        return *used, place.prometheus.queries, place.counted.hits
+
+    before = counted()
     lag_before = await _lag(place)
     await asyncio.sleep(seconds)
-    after = (_cpu([worker]), _cpu(postgres), place.prometheus.queries, place.counted.hits)
+    after = counted()
     lag = await _lag(place)
     async with await psycopg.AsyncConnection.connect(place.url) as conn:
         rows = await (await conn.execute(LOOKS, (BAKING,))).fetchall()
@@ -331,18 +313,6 @@ def _postgres(place: Place) -> list[psutil.Process]:
     pid = int((place.postgres / "postmaster.pid").read_text().split("\n", 1)[0])
     server = psutil.Process(pid)
     return [server, *server.children()]
-
-
-def _cpu(processes: Sequence[psutil.Process]) -> float:
-    """Seconds of CPU that these have used."""
-    used = 0.0
-    for one in processes:
-        try:
-            times = one.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        used += times.user + times.system
-    return used
 
 
 async def _lag(place: Place) -> dict[float, float]:

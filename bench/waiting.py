@@ -23,14 +23,13 @@ from psycopg.rows import TupleRow
 from bench.clones import clone
 from bench.figures import Figure, Section, Target, percentile
 from bench.ground import READY, BenchError, Ground, Program
+from bench.releasing import ask, until
 from domain.approval import Vote
-from domain.event import Actor, Command, Commanded, CommandName, Event
 from domain.run import RunState
 from policy.votes import judge_vote
 from server import House
 from store.signals import Signals
 from surface import PromptVotes
-from web.correlate import correlate
 
 FEW = 1_000
 MANY = 100_000
@@ -73,9 +72,10 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
     began = time.perf_counter()
     url, data = await ground.database("waiting"), ground.data("waiting")
     async with ground.house(url, data) as house:
-        run_id = await _ask(house)
+        # Policy wants a person to approve what goes to production.
+        run_id = await ask(house, "prod")
         worker = await _worker(ground, url, data)
-        await _until_asked(house, run_id)
+        await until(house, run_id, lambda run: run.state is RunState.NEEDS_APPROVAL, "ask")
         await worker.stop()
         await clone(url, run_id, 1, FEW)
         few = await _sample(ground, house, run_id, url, data)
@@ -116,38 +116,6 @@ async def measure(ground: Ground, tell: Callable[[str], None]) -> Section:
 def _ms(latencies: list[float]) -> str:
     half, most = (percentile(latencies, share) * 1000 for share in (0.5, 0.95))
     return f"p50 {half:.0f} ms, p95 {most:.0f} ms"
-
-
-async def _ask(house: House) -> UUID:
-    """Ask for a release to production, which policy wants a person to approve."""
-    key = uuid4().hex
-    event = Event(
-        id=uuid4(),
-        source="api",
-        delivery_id=key,
-        body_digest=key * 2,
-        received_at=house.clock.now(),
-        body=Commanded(
-            commands=(Command(name=CommandName.DEPLOY, args=("checkout", "prod", "4f2c1a9d")),),
-            author=Actor(login="ada"),
-            roles=("developer",),
-        ),
-    )
-    receipt = await house.books.events.accept(event, correlate(event, house.catalogue), b"{}")
-    if receipt.run_id is None:
-        raise BenchError(f"the release was not taken up: {receipt.reason}")
-    return receipt.run_id
-
-
-async def _until_asked(house: House, run_id: UUID) -> None:
-    run = None
-    deadline = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < deadline:
-        run = await house.books.runs.get(run_id)
-        if run is not None and run.state is RunState.NEEDS_APPROVAL:
-            return
-        await asyncio.sleep(POLL_SECONDS)
-    raise BenchError(f"the run did not come to ask: {run and (run.state.value, run.reason)}")
 
 
 async def _worker(ground: Ground, url: str, data: Path) -> Program:
