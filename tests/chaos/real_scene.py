@@ -29,6 +29,7 @@ from surface import open_access
 from tests.chaos.runs import Runs, new_database
 from tests.chaos.tally import Findings, law_two, left_over
 from tests.e2e.api import Api
+from tests.e2e.chronicle import managers
 from tests.e2e.github import merged
 from tests.e2e.plain_site import Obj, Plain, PlainSite, Stand, plain_site
 
@@ -133,13 +134,8 @@ class RealScene(Runs):
             f"{kind}/{name}"
             for kind, name in objects_of(service)
             for versions in [self.site.journal.of(kind, name)]
-            if versions and names(versions[-1]).count("fermata") > 1
+            if versions and managers(versions[-1]).count("fermata") > 1
         ]
-
-
-def names(obj: Obj) -> list[str]:
-    """Who has written an object, by its managed fields."""
-    return [one["manager"] for one in obj["metadata"]["managedFields"]]
 
 
 def objects_of(service: str) -> list[tuple[str, str]]:

@@ -1,15 +1,20 @@
-"""The real programs that a site leans on beside the cluster: Prometheus and Redis."""
+"""What a site leans on beside the cluster: Prometheus, Redis, stand-ins in their own processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+
+from tests.e2e.served import ROOT
 
 READY_SECONDS = 60.0
 RECENT = 'count_over_time(http_requests_total{code="200"}[2s]) > 1'
@@ -64,12 +69,9 @@ async def prometheus(
     hosts = [one.removeprefix("http://") for one in targets]
     config.write_text(SCRAPED.format(targets=str(hosts), every=every))
     url = f"http://127.0.0.1:{port}"
-    query = {"query": f"count({RECENT})"}
-    http = await stack.enter_async_context(httpx.AsyncClient(timeout=5, trust_env=False))
 
     async def has_samples() -> bool:
-        answer = await http.get(f"{url}/api/v1/query", params=query)
-        return answer.status_code == 200 and bool(answer.json()["data"]["result"])
+        return bool(await asked(url, f"count({RECENT})"))
 
     command = (
         binary,
@@ -79,6 +81,42 @@ async def prometheus(
         "--log.level=warn",
     )
     return await _running(stack, Backing(url, folder / "prometheus.log", command, has_samples))
+
+
+async def asked(prometheus_url: str, query: str) -> list[dict[str, Any]]:
+    """The series that Prometheus answers a query with. Raises `httpx.HTTPError` without one."""
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        answer = await http.get(f"{prometheus_url}/api/v1/query", params={"query": query})
+    return list(answer.raise_for_status().json()["data"]["result"])
+
+
+async def companion(
+    stack: contextlib.AsyncExitStack, folder: Path, name: str, module: str, spec: Mapping[str, Any]
+) -> str:
+    """Run `python -m MODULE SPEC` beside the test until the stack is left; the first line that it
+    says, which is where it listens."""
+    told = folder / f"{name}.json"
+    told.write_text(json.dumps(spec))
+    log = folder / f"{name}.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, str(told)),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=out,
+        )
+
+    async def end() -> None:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+    stack.push_async_callback(end)
+    assert process.stdout is not None
+    said = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS)
+    assert said, f"{name} did not start:\n{log.read_text()}"
+    return said.decode().strip()
 
 
 async def redis(stack: contextlib.AsyncExitStack, folder: Path, binary: str, port: int) -> Backing:
@@ -111,7 +149,7 @@ async def until(what: str, check: Callable[[], Awaitable[bool]]) -> None:
         try:
             if await check():
                 return
-        except (OSError, httpx.TransportError):
+        except (OSError, httpx.HTTPError):
             pass
         assert loop.time() < deadline, f"waited {READY_SECONDS:g} s for {what}"
         await asyncio.sleep(0.1)

@@ -69,6 +69,11 @@ class Chronicle:
         self.versions.setdefault((kind, obj["metadata"]["name"]), []).append(obj)
 
 
+def managers(obj: Obj) -> list[str]:
+    """Who has written an object, by its managed fields; once for each set of fields."""
+    return [one["manager"] for one in obj["metadata"]["managedFields"]]
+
+
 @contextlib.asynccontextmanager
 async def chronicle(cluster: Cluster, namespace: str) -> AsyncIterator[Chronicle]:
     """Keep one for the length of the block; complete from the objects as they are at its start."""

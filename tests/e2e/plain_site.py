@@ -10,24 +10,21 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from tests.cluster.api import ApiError
 from tests.cluster.cluster import Cluster
-from tests.e2e.backing import Backing, prometheus, until
+from tests.e2e.backing import Backing, asked, companion, prometheus, until
 from tests.e2e.chronicle import WATCHED, Chronicle, chronicle
 from tests.e2e.policies import everyday_policy
-from tests.e2e.real_cluster import EXAMPLES, FIRST_IMAGE, manifests
-from tests.e2e.served import ROOT
+from tests.e2e.real_cluster import EXAMPLES, FIRST_IMAGE, account, manifests
 
 Obj = dict[str, Any]
 NAMESPACE = "production"
@@ -35,8 +32,6 @@ RATE = 20_000.0
 """Requests a second: 16,000 at 10% of the traffic within a check of 8 seconds."""
 BAD_SHARE = 0.3
 """Of the requests to a version with `bad` in its name; a thousandth of them to any other one."""
-WORLD_SECONDS = 60.0
-"""For a world to start, or to end."""
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 ROUTES = f"/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes"
 
@@ -199,10 +194,7 @@ async def plain_site(
             for here in sorted({one.watched for one in services})
         ]
         metrics = await prometheus(stack, folder, program("prometheus"), free_port(), *urls)
-        token = await asyncio.to_thread(
-            cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
-        )
-        kubeconfig = cluster.write_kubeconfig(folder / "fermata-kubeconfig", token.strip())
+        kubeconfig = await asyncio.to_thread(account, cluster, folder)
         (folder / "services.yaml").write_text(catalogue(services))
         await _known(metrics.url)
         yield PlainSite(
@@ -231,14 +223,12 @@ def _prepare(cluster: Cluster, services: Sequence[Plain]) -> None:
 
 async def _known(url: str) -> None:
     """Wait until there is enough to look back at: a check before a change takes four seconds."""
-    query = {"query": 'min(count_over_time(http_requests_total{code="200"}[10s])) >= 12'}
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
 
-        async def counted() -> bool:
-            answer = await http.get(f"{url}/api/v1/query", params=query)
-            return bool(answer.raise_for_status().json()["data"]["result"])
+    async def counted() -> bool:
+        query = 'min(count_over_time(http_requests_total{code="200"}[10s])) >= 12'
+        return bool(await asked(url, query))
 
-        await until("Prometheus to know some seconds of each service", counted)
+    await until("Prometheus to know some seconds of each service", counted)
 
 
 async def _world(
@@ -246,7 +236,7 @@ async def _world(
 ) -> str:
     """Start one; where it is to be scraped."""
     reports = all(one.watched for one in services)
-    spec = folder / f"world-{'reports' if reports else 'silent'}.json"
+    name = f"world-{'reports' if reports else 'silent'}"
     specs = [
         ServiceSpec(
             name=one.name,
@@ -264,22 +254,4 @@ async def _world(
         "scenario": scenario.model_dump(),
         "report": reports,
     }
-    spec.write_text(json.dumps(told))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.e2e.world_main", str(spec)),
-        cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    stack.push_async_callback(_end, process)
-    assert process.stdout is not None
-    async with asyncio.timeout(WORLD_SECONDS):
-        url = (await process.stdout.readline()).decode().strip()
-    assert url, "the world did not start"
-    return url
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    await asyncio.wait_for(process.wait(), WORLD_SECONDS)
+    return await companion(stack, folder, name, "tests.e2e.world_main", told)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from tests.cluster.cluster import Cluster
 from tests.e2e.backing import prometheus, redis
+from tests.e2e.chronicle import Chronicle, chronicle
 from tests.e2e.served import ROOT
 
 Obj = dict[str, Any]
 EXAMPLES = ROOT / "examples" / "real-cluster"
-ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
 FIRST_IMAGE = "ghcr.io/acme/{}:1.0.0"
 REQUEST_RATE = 1500.0
 """Requests a second: enough for the judge to be sure of a tenth of them within twelve seconds."""
@@ -67,8 +67,8 @@ class Site:
     settings: dict[str, str]
     """Environment that makes every backend real; tests add a data folder."""
     services: tuple[str, ...]
-    seen: dict[str, list[int]] = field(default_factory=dict)
-    """Weights of the canary that each service's production route has had, in order of time."""
+    journal: Chronicle
+    """What became of the objects in production."""
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl prints, asked as the administrator."""
@@ -145,11 +145,8 @@ async def site(
             stack, folder, program("prometheus"), free_port(), target, every=scrape
         )
         queue = await redis(stack, folder, program("redis-server"), free_port())
-        token = await asyncio.to_thread(
-            cluster.kubectl, "-n", "fermata", "create", "token", "fermata", "--duration=1h"
-        )
-        kubeconfig = cluster.write_kubeconfig(folder / "fermata-kubeconfig", token.strip())
-        made = Site(
+        kubeconfig = await asyncio.to_thread(account, cluster, folder)
+        yield Site(
             cluster,
             {
                 "KUBECONFIG": str(kubeconfig),
@@ -158,13 +155,14 @@ async def site(
                 "FERMATA_SERVICES": str(quick_services(folder, services, configured)),
             },
             services,
+            await stack.enter_async_context(chronicle(cluster, "production")),
         )
-        watch = asyncio.create_task(_watch(made), name="watch-routes")
-        try:
-            yield made
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+
+
+def account(cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig of the account that the examples have made for Fermata."""
+    token = cluster.kubectl("-n", "fermata", "create", "token", "fermata", "--duration=1h")
+    return cluster.write_kubeconfig(folder / "fermata-kubeconfig", token.strip())
 
 
 def _prepare(cluster: Cluster, services: Iterable[str], configured: Iterable[str]) -> None:
@@ -205,19 +203,3 @@ def spec(service: str) -> ServiceSpec:
         route=service,
         default_rate=REQUEST_RATE,
     )
-
-
-async def _watch(made: Site) -> None:
-    """Write down each weight that a production route gets, as a gateway would see it."""
-    api = made.cluster.api
-    while True:
-        told = await asyncio.to_thread(api.get, ROUTES.format("production"))
-        for route in told["items"]:
-            name = route["metadata"]["name"]
-            (rule,) = route["spec"]["rules"]
-            weight = {ref["name"]: ref["weight"] for ref in rule["backendRefs"]}
-            history = made.seen.setdefault(name, [])
-            now = int(weight.get(f"{name}-canary", 0))
-            if not history or history[-1] != now:
-                history.append(now)
-        await asyncio.sleep(0.2)

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
@@ -32,6 +31,8 @@ from tests.e2e.api import (
     described,
     weights,
 )
+from tests.e2e.backing import asked
+from tests.e2e.chronicle import managers
 from tests.e2e.github import comment, merged, sha_of
 from tests.e2e.plain_site import Obj, Plain, PlainSite, plain_site
 from tests.e2e.served import serving
@@ -131,10 +132,7 @@ class Stories:
 
     async def counted(self, query: str) -> float:
         """What Prometheus says now; 0 where it has no series."""
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
-            asked = {"query": query}
-            answer = await http.get(f"{self.place.prometheus.url}/api/v1/query", params=asked)
-        found = answer.raise_for_status().json()["data"]["result"]
+        found = await asked(self.place.prometheus.url, query)
         return float(found[0]["value"][1]) if found else 0.0
 
 
@@ -347,16 +345,15 @@ async def gone(place: PlainSite, service: str) -> Obj:
     return seen
 
 
+def verdict_of(run: Json, step: str) -> Json:
+    """The last verdict of a step; empty where there is none."""
+    verdicts = [one["verdict"] for one in run["verdicts"] if one["step_id"] == step]
+    return dict(verdicts[-1]) if verdicts else {}
+
+
 def kind_of(run: Json, step: str) -> str | None:
-    """The last verdict of a step."""
-    return next(
-        (
-            str(one["verdict"]["kind"])
-            for one in reversed(run["verdicts"])
-            if one["step_id"] == step
-        ),
-        None,
-    )
+    """How that came out."""
+    return verdict_of(run, step).get("kind")
 
 
 def phases(run: Json) -> set[str]:
@@ -377,12 +374,7 @@ async def test_an_abort_with_nothing_in_progress_is_a_no_op(stories: Stories) ->
     assert not journal.of("Deployment", "abort-canary")
     for kind in ("Deployment", "HTTPRoute", "Service"):
         assert len(list(journal.specs(kind, "abort"))) == 1
-        assert not any(one == "fermata" for one in managers(journal.last(kind, "abort")))
-
-
-def managers(obj: Obj) -> set[str]:
-    """Who has written an object."""
-    return {one["manager"] for one in obj["metadata"]["managedFields"]}
+        assert "fermata" not in managers(journal.last(kind, "abort"))
 
 
 async def test_two_bad_images_in_a_row_leave_stable_at_full_size(stories: Stories) -> None:
@@ -513,10 +505,7 @@ async def test_a_rollback_to_an_older_version_does_not(stories: Stories) -> None
 async def test_prometheus_down_is_an_error_and_not_a_failed_canary(stories: Stories) -> None:
     told = await stories.told["blind"]
     step = "blind/prod.canary-50.check"
-    verdict = next(
-        one["verdict"] for one in reversed(told["during"]["verdicts"]) if one["step_id"] == step
-    )
-    assert "no answer for 3 windows" in verdict["reason"]
+    assert "no answer for 3 windows" in verdict_of(told["during"], step)["reason"]
     assert told["question"]["step_id"] == step
     assert told["stands"].weights == (50, 50)
     assert told["over"]["state"] == "succeeded", described(told["over"])

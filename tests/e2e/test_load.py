@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,11 +25,12 @@ import yaml
 from tests.artifacts import keep
 from tests.cluster.cluster import Cluster
 from tests.e2e.api import FINAL, Api, Json, described
+from tests.e2e.backing import asked, companion
 from tests.e2e.github import merged, sha_of
 from tests.e2e.load_traffic import Stage, Traffic, stages
 from tests.e2e.policies import everyday_policy
 from tests.e2e.real_cluster import Site, quick_services, site, spec
-from tests.e2e.served import ROOT, serving
+from tests.e2e.served import serving
 
 pytestmark = pytest.mark.alone
 
@@ -129,25 +129,7 @@ async def _gateway(
         "services": [dataclasses.asdict(spec(one)) for one in SERVICES],
         "scenario": {"error_rate": 0, "rules": rules},
     }
-    path = folder / "gateway.json"
-    path.write_text(json.dumps(told))
-    log = (folder / "gateway.log").open("wb")
-    stack.callback(log.close)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "evals.world.gateway_main", str(path)),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=log,
-    )
-
-    async def end() -> None:
-        process.kill()
-        await process.wait()
-
-    stack.push_async_callback(end)
-    assert process.stdout is not None
-    said = await asyncio.wait_for(process.stdout.readline(), 30)
-    assert said, (folder / "gateway.log").read_text()
+    said = await companion(stack, folder, "gateway", "evals.world.gateway_main", told)
     found: dict[str, str] = json.loads(said)
     return found
 
@@ -190,10 +172,8 @@ async def _history(admin_url: str) -> list[Json]:
 
 async def _scrapes(place: Site) -> list[float]:
     labels = f'namespace="production",service="basket",version="{BAD}",code="500"'
-    query = {"query": f"http_requests_total{{{labels}}}[10m]"}
-    url = f"{place.settings['PROMETHEUS_URL']}/api/v1/query"
-    async with httpx.AsyncClient(trust_env=False) as http:
-        (found,) = (await http.get(url, params=query)).json()["data"]["result"]
+    query = f"http_requests_total{{{labels}}}[10m]"
+    (found,) = await asked(place.settings["PROMETHEUS_URL"], query)
     return [float(at) for at, _ in found["values"]]
 
 

@@ -140,7 +140,7 @@ async def test_a_good_version_walks_to_all_the_traffic(place: Site, stories: Sto
     run = await stories.end_of("checkout")
     assert run["state"] == "succeeded", run["reason"]
     assert not any(run["simulated"][one] for one in ("database", "queue", "kubernetes", "metrics"))
-    assert place.seen["checkout"] == [0, 10, 50, 100, 0]
+    assert place.journal.weights("checkout") == [0, 10, 50, 100, 0]
     assert weights(run) == [10, 50, 100, 0]
     image = f"ghcr.io/acme/checkout:{GOOD}"
     assert place.image("checkout") == place.image("checkout", "staging") == image
@@ -200,7 +200,7 @@ async def test_a_bad_version_goes_back_to_the_last_known_good(
 ) -> None:
     run = await stories.end_of("basket")
     assert run["state"] == "rolled_back", run["reason"]
-    assert place.seen["basket"] == [0, 10, 0]
+    assert place.journal.weights("basket") == [0, 10, 0]
     assert place.image("basket") == FIRST_IMAGE.format("basket")
     assert place.replicas("basket") == 4
     assert place.weights("basket") == {"basket": 100, "basket-canary": 0}
@@ -220,7 +220,7 @@ async def test_what_belongs_to_others_is_left_alone(place: Site, stories: Storie
     assert place.image("ledger-canary") == "ghcr.io/neighbour/ledger-canary:7"
     assert place.image("ledger") == FIRST_IMAGE.format("ledger")
     assert place.weights("ledger") == {"ledger": 100, "ledger-canary": 0}
-    assert place.seen["ledger"] == [0]
+    assert place.journal.weights("ledger") == [0]
     await asyncio.gather(*stories.told.values())
     ours = {
         *SERVICES,
@@ -259,7 +259,7 @@ async def test_a_worker_killed_in_mid_canary_changes_nothing_but_time(
 ) -> None:
     run = await stories.end_of("search")
     assert run["state"] == "succeeded", run["reason"]
-    assert place.seen["search"] == [0, 10, 50, 100, 0]
+    assert place.journal.weights("search") == [0, 10, 50, 100, 0]
     assert place.image("search") == f"ghcr.io/acme/search:{GOOD}"
     assert_every_effect_was_decided(run)
     assert all(one["tries"] == 1 for one in run["effects"])
