@@ -9,25 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 import yaml
 
-import server
 from domain.clock import SystemClock
 from domain.run import RunState
-from settings import Settings
 from store.books import Books
 from store.database import Database
 from store.records import RunDetail
-from surface import open_access
-from tests.chaos.runs import Runs, new_database
-from tests.chaos.tally import Findings, law_two, left_over
+from tests.chaos.runs import Runs, new_database, opened
+from tests.chaos.tally import Findings, effects_of, law_two, left_over
 from tests.e2e.api import Api
 from tests.e2e.chronicle import managers
 from tests.e2e.github import merged
@@ -71,9 +66,7 @@ class RealScene(Runs):
         run = str(detail.run.id)
         return Traces(
             state=detail.run.state,
-            effects=tuple(
-                (one.step_id.replace(service, "*"), one.state.value) for one in detail.effects
-            ),
+            effects=effects_of(detail, service),
             writes=tuple(
                 (f"{kind}/{name}".replace(service, "*"), one[STEP].replace(service, "*"))
                 for kind, name in objects_of(service)
@@ -96,13 +89,9 @@ class RealScene(Runs):
         """Hold a finished run against an undisturbed one, and the cluster against its end state."""
         await self.caught_up(service)
         found, seen = Findings(), self.traces(detail, service)
-        for name in ("effects", "writes"):
-            was, ought = Counter(getattr(seen, name)), Counter(getattr(expected, name))
-            found.doubled += [f"{name}: {one}" for one in (was - ought).elements()]
-            found.lost += [f"{name}: {one}" for one in (ought - was).elements()]
-        if seen.state is not expected.state:
-            ended = f"ended {seen.state} instead of {expected.state}"
-            found.wrong.append(f"{ended}: {detail.run.reason}")
+        found.compare("effects", seen.effects, expected.effects)
+        found.compare("writes", seen.writes, expected.writes)
+        found.ended(detail, expected.state)
         if expected.state is RunState.SUCCEEDED:
             self.running[service] = detail.run.sha or ""
         image = f"ghcr.io/acme/{service}:{self.running.get(service, FIRST)}"
@@ -192,14 +181,7 @@ async def open_real_scene(
             "FERMATA_POLICY": str(_lenient(policy, data)),
             "GITHUB_WEBHOOK_SECRET": SECRET,
         }
-        settings = Settings(_env_file=None, **{key.lower(): one for key, one in env.items()})  # type: ignore[arg-type]
-        house = await stack.enter_async_context(
-            server.open_house(settings, base_url="http://fermata.test", host=False)
-        )
-        access = open_access(settings)
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(transport=httpx.ASGITransport(app=house.app(access)))
-        )
+        api = await stack.enter_async_context(opened(env))
         database = await Database.open(url, min_size=1, max_size=4)
         stack.push_async_callback(database.close)
         yield RealScene(
@@ -209,7 +191,7 @@ async def open_real_scene(
             clock=SystemClock(),
             env=env,
             site=site,
-            api=Api(house.base_url, SECRET, http, access.admin_token),
+            api=api,
         )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import httpx
 import psycopg
 
+import server
 from domain.approval import ApprovalState, Vote
 from domain.clock import Clock
 from policy.votes import judge_vote
+from settings import Settings
 from store.books import Books
 from store.records import RunDetail
+from surface import open_access
 from tests.chaos.zygote import Order
+from tests.e2e.api import Api
 
 LEASE_SECONDS = 10.0
 """Longer than a busy machine keeps a worker from its heartbeat. A scene does not wait for it where
@@ -118,11 +124,7 @@ class Runs:
 
     async def is_final(self, run_id: UUID) -> bool:
         """Whether a run has ended."""
-        return bool(
-            await self.books.database.value(
-                "SELECT finished_at IS NOT NULL FROM runs WHERE id = %(run)s", {"run": run_id}
-            )
-        )
+        return run_id in await self.finals([run_id])
 
     async def finals(self, run_ids: Iterable[UUID]) -> set[UUID]:
         """Those of some runs that have ended."""
@@ -161,6 +163,18 @@ class Runs:
             "WHERE name LIKE '%%:' || %(pid)s",
             {"pid": str(pid)},
         )
+
+
+@contextlib.asynccontextmanager
+async def opened(env: Mapping[str, str]) -> AsyncIterator[Api]:
+    """The API of a house in this process, which advances no runs."""
+    settings = Settings(_env_file=None, **{key.lower(): one for key, one in env.items()})  # type: ignore[arg-type]
+    async with server.open_house(settings, base_url="http://fermata.test", host=False) as house:
+        access = open_access(settings)
+        transport = httpx.ASGITransport(app=house.app(access))
+        async with httpx.AsyncClient(transport=transport) as http:
+            secret = env.get("GITHUB_WEBHOOK_SECRET", "")
+            yield Api(house.base_url, secret, http, access.admin_token)
 
 
 async def new_database(server_url: str, *, durable: bool = False) -> str:

@@ -5,7 +5,6 @@ They run in the test's own process; workers are processes of their own that atta
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import html
 import re
@@ -15,26 +14,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
 import yaml
 from aiohttp import web
 
-import server
 from domain.event import Actor, Event, PullRequestChanged
 from domain.intake import StartRun
 from evals.simulated import SimulatedWorld
 from evals.world.clock import WorldClock
 from evals.world.faults import FaultRule
-from evals.world.kube.api import MERGE
 from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, HTTPROUTE, SECRET, SERVICE
 from evals.world.kube.store import Change
 from evals.world.world import World
-from settings import Settings
 from store import migrate
 from store.books import Books
 from store.database import Database
-from surface import open_access
-from tests.chaos.runs import Runs, new_database
+from tests.chaos.runs import Runs, new_database, opened
+from tests.configured import config_of, configure
 from tests.servers.github import GitHubServer, Pull, Repo
 from tests.servers.local import LocalServer
 from tools.catalogue import load_catalogue
@@ -63,7 +58,8 @@ def services_yaml(names: Iterable[str], summed: str, *, configured: bool = False
             "repo": f"acme/{name}",
             "image": f"ghcr.io/acme/{name}:{{sha}}",
             "owners": [f"team-{name}"],
-            "workload": {"deployment": name, "container": name, "route": name},
+            "workload": {"deployment": name, "container": name, "route": name}
+            | ({"config": config_of(name)} if configured else {}),
             "environments": [
                 {
                     "name": "prod",
@@ -76,9 +72,6 @@ def services_yaml(names: Iterable[str], summed: str, *, configured: bool = False
         }
         for name in names
     ]
-    for one in services if configured else ():
-        config = {"configmaps": [one["name"]], "secrets": [f"{one['name']}-tokens"]}
-        one["workload"] |= {"config": config}  # type: ignore[operator]
     return yaml.safe_dump({"version": 1, "defaults": defaults, "services": services})
 
 
@@ -155,10 +148,7 @@ class Scene(Runs):
         Where services are configured, each version comes with a configuration that names it.
         """
         if self.configured:
-            told = base64.b64encode(version.encode()).decode()
-            names = ((CONFIGMAP, service, version), (SECRET, f"{service}-tokens", told))
-            for kind, name, mode in names:
-                self.world.api.patch(kind, "prod", name, {"data": {"mode": mode}}, MERGE)
+            configure(self.world, service, version)
         now, repo = self.simulated.clock.now(), f"acme/{service}"
         pulls = self.github.repos[repo].pulls
         number = len(pulls) + 1
@@ -182,14 +172,10 @@ class Scene(Runs):
 
     async def page(self, run_id: UUID) -> str:
         """What a run's page says, without its markup."""
-        settings = Settings(_env_file=None, **{key.lower(): one for key, one in self.env.items()})  # type: ignore[arg-type]
-        async with server.open_house(settings, base_url="http://fermata.test", host=False) as house:
-            access = open_access(settings)
-            transport = httpx.ASGITransport(app=house.app(access))
-            async with httpx.AsyncClient(transport=transport, base_url=house.base_url) as client:
-                answer = await client.get(
-                    f"/runs/{run_id}", headers={"Authorization": f"Bearer {access.admin_token}"}
-                )
+        async with opened(self.env) as api:
+            answer = await api.http.get(
+                f"{api.url}/runs/{run_id}", headers={"Authorization": f"Bearer {api.token}"}
+            )
         assert answer.status_code == 200, answer.text
         return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, HTTPROUTE, SECRET, Obj
 from store.records import RunDetail
 from tests.chaos.runs import Runs
 from tests.chaos.scene import FIRST, Scene
+from tests.configured import encoded, tokens
 from tests.crashes import Crashes
 
 
@@ -39,9 +39,7 @@ def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
     comments = scene.github.repos[f"acme/{service}"].pulls[number].comments
     return Traces(
         state=detail.run.state,
-        effects=tuple(
-            (one.step_id.replace(service, "*"), one.state.value) for one in detail.effects
-        ),
+        effects=effects_of(detail, service),
         cluster=tuple(scene.journal.of(detail.run.id, service)),
         comments=len(comments),
         posted=len(scene.github.requests("POST", f"^{repo}/{number}/comments$")),
@@ -50,6 +48,11 @@ def traces(scene: Scene, detail: RunDetail, service: str) -> Traces:
         ),
         told=len(set(notices(scene, detail))),
     )
+
+
+def effects_of(detail: RunDetail, service: str) -> tuple[tuple[str, str], ...]:
+    """(step, how it ended) of each effect, as the ledger has them, the service unnamed."""
+    return tuple((one.step_id.replace(service, "*"), one.state.value) for one in detail.effects)
 
 
 def notices(scene: Scene, detail: RunDetail) -> list[str]:
@@ -72,6 +75,21 @@ class Findings:
     def __bool__(self) -> bool:
         return bool(self.lost or self.doubled or self.wrong)
 
+    def compare(
+        self, what: str, seen: Iterable[tuple[str, str]], expected: Iterable[tuple[str, str]]
+    ) -> None:
+        """Hold traces of a run against those of an undisturbed one, whatever their order."""
+        was, ought = Counter(seen), Counter(expected)
+        self.doubled += [f"{what}: {one}" for one in (was - ought).elements()]
+        self.lost += [f"{what}: {one}" for one in (ought - was).elements()]
+
+    def ended(self, detail: RunDetail, expected: RunState) -> None:
+        """Hold a run's end against how it ought to end."""
+        if detail.run.state is not expected:
+            self.wrong.append(
+                f"ended {detail.run.state} instead of {expected}: {detail.run.reason}"
+            )
+
 
 async def examine(
     scene: Scene, detail: RunDetail, service: str, image: str, expected: Traces
@@ -82,18 +100,15 @@ async def examine(
     """
     found = Findings()
     seen = traces(scene, detail, service)
-    for name in ("effects", "cluster"):
-        was, ought = Counter(getattr(seen, name)), Counter(getattr(expected, name))
-        found.doubled += [f"{name}: {one}" for one in (was - ought).elements()]
-        found.lost += [f"{name}: {one}" for one in (ought - was).elements()]
+    found.compare("effects", seen.effects, expected.effects)
+    found.compare("cluster", seen.cluster, expected.cluster)
+    found.ended(detail, expected.state)
     for name in ("comments", "posted", "patched"):
         was, ought = getattr(seen, name), getattr(expected, name)
         if was > ought:
             found.doubled.append(f"{name}: {was} instead of {ought}")
         elif was < ought:
             found.lost.append(f"{name}: {was} instead of {ought}")
-    if seen.state is not expected.state:
-        found.wrong.append(f"ended {seen.state} instead of {expected.state}: {detail.run.reason}")
     found.wrong += _end_state(scene, service, image)
     found.wrong += law_two(detail)
     found.lost += await left_over(scene, detail)
@@ -157,15 +172,15 @@ def _configuration(scene: Scene, service: str, stable: Obj, version: str) -> lis
     """
     (container,) = stable["spec"]["template"]["spec"]["containers"]
     names = [next(iter(one.values()))["name"] for one in container["envFrom"]]
-    if names == [service, f"{service}-tokens"]:
+    if names == [service, tokens(service)]:
         return []
     config, secret = (
         scene.world.store.get(kind, "prod", name)
         for kind, name in zip((CONFIGMAP, SECRET), names, strict=True)
     )
-    told = base64.b64encode(version.encode()).decode()
     held = [one and one["data"]["mode"] for one in (config, secret)]
-    return [] if held == [version, told] else [f"stable of {version} takes {names}: {held}"]
+    ought = [version, encoded(version)]
+    return [] if held == ought else [f"stable of {version} takes {names}: {held}"]
 
 
 def law_two(detail: RunDetail) -> list[str]:
@@ -226,8 +241,14 @@ class Tally(Crashes):
         gone_on = expected.state is RunState.SUCCEEDED
         image = (detail.run.sha or "") if gone_on else before
         found = await examine(scene, detail, service, image, expected)
+        self.count(found, detail, scene, what=what, points=points)
+
+    def count(
+        self, found: Findings, detail: RunDetail, runs: Runs, *, what: str, points: Iterable[str]
+    ) -> None:
+        """Count a run to which `what` was done at `points`; fail if anything is wrong."""
         for point in points:
             self.note(what, point, detail.run.state.value)
         self.lost += len(found.lost)
         self.doubled += len(found.doubled)
-        assert not found, f"{found}\n{scene.log()}"
+        assert not found, f"{detail.run.repo} {detail.run.sha}: {found}\n{runs.log()}"

@@ -21,7 +21,7 @@ from tests.chaos.runs import POLL_SECONDS, Patience
 from tests.chaos.scene import Scene, open_scene
 from tests.chaos.tally import Tally, Traces, traces
 from tests.chaos.workers import Zygote, crew
-from tests.chaos.zygote import locked
+from tests.chaos.zygote import locked, struck_out
 
 GOOD, BAD = "2.0.0", "2.0.0-bad"
 ENDINGS = {GOOD: RunState.SUCCEEDED, BAD: RunState.ROLLED_BACK}
@@ -213,10 +213,7 @@ async def _look(
     """
     assert lane.run_id is not None
     detail = await scene.detail(lane.run_id)
-    with locked(strikes) as lines:
-        left = [line for line in lines if line.startswith(f"{detail.run.sha} ")]
-        for line in left:
-            lines.remove(line)
+    left = struck_out(strikes, detail.run.sha or "")
     await tally.hold(
         scene, detail, lane.service, expected,
         what=what, points=[] if left else [lane.point], before=lane.running,

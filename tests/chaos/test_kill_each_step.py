@@ -24,7 +24,7 @@ from tests.chaos.real_scene import REPLICAS, RealScene, Traces, open_real_scene
 from tests.chaos.runs import Patience
 from tests.chaos.tally import Tally
 from tests.chaos.workers import Zygote, crew
-from tests.chaos.zygote import locked
+from tests.chaos.zygote import locked, struck_out
 from tests.e2e.plain_site import Plain
 
 HERE = Path(__file__).parent
@@ -178,22 +178,13 @@ async def _look(
     assert lane.errand is not None
     story = lane.errand.story
     detail = await scene.detail(lane.run_id)
-    with locked(strikes) as lines:
-        mine = [line for line in lines if line.startswith(f"{lane.version} ")]
-        for line in mine:
-            lines.remove(line)
-    left = {
-        line.removeprefix(f"{lane.version} ").strip().replace(f"{lane.service}/", "*/")
-        for line in mine
-    }
+    left = {point.replace(f"{lane.service}/", "*/") for point in struck_out(strikes, lane.version)}
     found = await scene.examine(detail, lane.service, expected[story])
-    for point in lane.errand.points:
-        if point not in left:
-            what = f"SIGKILL on a real cluster, {story}"
-            tally.note(what, point, detail.run.state.value)
-    tally.lost += len(found.lost)
-    tally.doubled += len(found.doubled)
-    assert not found, f"{lane}: {found}\n{scene.log()}"
+    tally.count(
+        found, detail, scene,
+        what=f"SIGKILL on a real cluster, {story}",
+        points=[point for point in lane.errand.points if point not in left],
+    )  # fmt: skip
     if left != set(lane.errand.points):
         assert "taken over" in [node for node, _ in detail.path]
     lane.errand, lane.run_id = None, None

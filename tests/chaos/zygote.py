@@ -127,6 +127,15 @@ def locked(file: Path) -> Iterator[list[str]]:
             both.writelines(lines)
 
 
+def struck_out(file: Path, version: str) -> list[str]:
+    """The points at which a version's run has not been struck, which are taken out of the file."""
+    start = f"{version} "
+    with locked(file) as lines:
+        left = [line for line in lines if line.startswith(start)]
+        lines[:] = [line for line in lines if not line.startswith(start)]
+    return [line.removeprefix(start).strip() for line in left]
+
+
 @dataclass
 class Marked(Engine):
     """The engine, which tells the probe what run it is at."""

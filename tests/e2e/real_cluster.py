@@ -20,6 +20,7 @@ from evals.world.remote import RemoteWorld
 from evals.world.scenario import Rule, Scenario
 from evals.world.seed import ServiceSpec
 from tests.cluster.cluster import Cluster
+from tests.configured import config_of, tokens
 from tests.e2e.backing import prometheus, redis
 from tests.e2e.chronicle import Chronicle, chronicle
 from tests.e2e.served import ROOT
@@ -51,9 +52,8 @@ def quick_services(folder: Path, services: Iterable[str], configured: Iterable[s
     text = yaml.safe_dump(example, sort_keys=False)
     catalogue["services"] = [yaml.safe_load(text.replace("checkout", one)) for one in services]
     for one in catalogue["services"]:
-        if (name := one["name"]) in configured:
-            config = {"configmaps": [name], "secrets": [f"{name}-tokens"]}
-            one["workload"]["config"] = config
+        if one["name"] in configured:
+            one["workload"]["config"] = config_of(one["name"])
     path = folder / "services.yaml"
     path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
     return path
@@ -185,8 +185,7 @@ def _prepare(cluster: Cluster, services: Iterable[str], configured: Iterable[str
 
 def _configure(cluster: Cluster, namespace: str, service: str) -> None:
     """A ConfigMap and a Secret that a service's pods take their environment from."""
-    tokens = f"{service}-tokens"
-    for kind, name in (("configmap",), service), (("secret", "generic"), tokens):
+    for kind, name in (("configmap",), service), (("secret", "generic"), tokens(service)):
         cluster.kubectl("-n", namespace, "create", *kind, name, "--from-literal=MODE=first")
         cluster.kubectl(
             *("-n", namespace, "set", "env", f"deployment/{service}", f"--prefix={kind[0]}_"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -14,10 +13,10 @@ import pytest
 import yaml
 
 from evals.simulated import scenario
-from evals.world.kube.api import MERGE
-from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT, SECRET
+from evals.world.kube.kinds import CONFIGMAP, DEPLOYMENT
 from evals.world.scenario import Rule
 from evals.world.world import World
+from tests.configured import config_of, configure, encoded
 from tests.e2e.api import assert_every_effect_was_decided, effects_in_order
 from tests.e2e.github import comment, sha_of
 from tests.e2e.house import Town, open_town
@@ -39,7 +38,7 @@ def services(folder: Path) -> Path:
             prod["watch"] = {"for": "2h", "every": "1m"}
         prod["canary"] = [{"weight": 10, "bake": "2m"}]
         service["environments"] = [prod]
-        service["workload"]["config"] = {"configmaps": [name], "secrets": [f"{name}-tokens"]}
+        service["workload"]["config"] = config_of(name)
     catalogue |= {"services": kept, "groups": []}
     path = folder / "services.yaml"
     path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
@@ -56,13 +55,6 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
 def world(town: Town) -> World:
     assert isinstance(town.world.world, World)
     return town.world.world
-
-
-def configure(town: Town, service: str, value: str) -> None:
-    """Whoever owns the objects changes them."""
-    encoded = base64.b64encode(value.encode()).decode()
-    for kind, name, given in ((CONFIGMAP, service, value), (SECRET, f"{service}-tokens", encoded)):
-        world(town).api.patch(kind, "prod", name, {"data": {"mode": given}}, MERGE)
 
 
 def runs_with(town: Town, deployment: str) -> tuple[str, list[str]]:
@@ -93,13 +85,13 @@ async def released(town: Town, service: str, version: str) -> str:
 
 
 async def test_the_configuration_of_a_bad_release_goes_back_with_its_image(town: Town) -> None:
-    configure(town, "checkout", "good one")
+    configure(world(town), "checkout", "good one")
     good = await released(town, "checkout", sha_of("with a good configuration"))
     await town.admin.until_step(good, "checkout/prod.full.burn")
     image, kept = runs_with(town, "checkout")
     assert [name.rpartition("-")[0] for name in kept] == ["checkout", "checkout-tokens"]
     assert held(town, kept[0]) == "good one"
-    configure(town, "checkout", "bad one: s3cret-value")
+    configure(world(town), "checkout", "bad one: s3cret-value")
     version = sha_of("turns bad with its configuration")
     run = await released(town, "checkout", version)
     await town.admin.until_step(run, "checkout/prod.full.burn")
@@ -127,7 +119,7 @@ async def test_the_configuration_of_a_bad_release_goes_back_with_its_image(town:
     )
     for text in (json.dumps(ended), page.text):
         assert "s3cret-value" not in text
-        assert base64.b64encode(b"bad one: s3cret-value").decode() not in text
+        assert encoded("bad one: s3cret-value") not in text
         assert new[1] in text
 
 
@@ -139,7 +131,7 @@ async def test_a_configuration_alone_is_released_when_it_is_asked_for(town: Town
     same = await deployed(town, "payments", "1.0.0")
     ended = await town.admin.until_over(same, 60)
     assert "already runs 1.0.0; nothing to do there" in ended["reason"]
-    configure(town, "payments", "second")
+    configure(world(town), "payments", "second")
     assert held(town, pinned[0]) == "first", "what runs is not touched by a change of the source"
     told = await town.admin.until_over(await released(town, "payments", "1.0.0"))
     assert told["state"] == "succeeded", told["reason"]
