@@ -84,7 +84,7 @@ def decoded(data: str | bytes, file: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8")
-        _refuse(
+        refuse(
             file,
             _place_at(before, len(before)),
             f"the byte 0x{data[error.start]:02x} is not UTF-8",
@@ -124,14 +124,15 @@ def _problem(located: Located, found: Explained) -> SourceProblem:
     return located.problem(found.path, found.message, found.hint, key=found.at_key)
 
 
-def _refuse(file: str, place: Place, message: str, hint: str) -> NoReturn:
+def refuse(file: str, place: Place, message: str, hint: str) -> NoReturn:
+    """Raise the SourceError of one place."""
     raise SourceError((SourceProblem(file, place[0], place[1], message, hint),))
 
 
 def _check_text(text: str, file: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MOST_BYTES:
-        _refuse(
+        refuse(
             file,
             (1, 1),
             f"the file has {size:,} bytes; at most {MOST_BYTES:,} are read",
@@ -139,7 +140,7 @@ def _check_text(text: str, file: str) -> None:
         )
     barred = _BARRED.search(text)
     if barred is not None:
-        _refuse(
+        refuse(
             file,
             _place_at(text, barred.start()),
             f"the character U+{ord(barred[0]):04X} is not allowed",
@@ -147,7 +148,7 @@ def _check_text(text: str, file: str) -> None:
         )
     tab = text.find("\t")
     if tab >= 0:
-        _refuse(
+        refuse(
             file,
             _place_at(text, tab),
             "a tab stands here",
@@ -169,7 +170,7 @@ def _events(text: str, file: str, parser: Any) -> Iterator[yaml.Event]:
         place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         words = [error.context, error.problem]
         message = "not good YAML: " + ", ".join(word for word in words if word)
-        _refuse(file, place, message, _syntax_hint(error.problem or ""))
+        refuse(file, place, message, _syntax_hint(error.problem or ""))
 
 
 def _syntax_hint(problem: str) -> str:
@@ -211,13 +212,13 @@ class _Builder:
                 case _:
                     continue
         if data is None:
-            _refuse(self.file, (1, 1), "the file is empty", "see the shipped file for an example")
+            refuse(self.file, (1, 1), "the file is empty", "see the shipped file for an example")
         return Located(self.file, data, self.places, self.keys)
 
     def _value(self, event: yaml.Event, path: Path) -> Any:
         if len(path) > MOST_DEPTH:
             self._refuse(event, f"nested deeper than {MOST_DEPTH} levels", "flatten it")
-        self.places.setdefault(path, _place(event))
+        self.places.setdefault(path, place_of(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         self._count(event, 1)
@@ -256,10 +257,10 @@ class _Builder:
                     f"the key {key!r} stands here a second time",
                     f"it is set in line {first} already; keep one of them",
                 )
-            self.keys[here] = _place(event)
+            self.keys[here] = place_of(event)
             value = next(self.events)
-            if _stands_below(value):
-                self.places[here] = _place(event)
+            if stands_below(value):
+                self.places[here] = place_of(event)
             entries[key] = self._value(value, here)
         return entries
 
@@ -327,15 +328,16 @@ class _Builder:
         return number
 
     def _refuse(self, event: yaml.Event, message: str, hint: str) -> NoReturn:
-        _refuse(self.file, _place(event), message, hint)
+        refuse(self.file, place_of(event), message, hint)
 
 
-def _place(event: yaml.Event) -> Place:
+def place_of(event: yaml.Event) -> Place:
+    """Where an event begins."""
     mark = event.start_mark
     return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
 
 
-def _stands_below(event: yaml.Event) -> bool:
+def stands_below(event: yaml.Event) -> bool:
     """Whether a value has no place of its own beside its key: a block, or nothing at all."""
     if isinstance(event, yaml.CollectionStartEvent):
         return not event.flow_style

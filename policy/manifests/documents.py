@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from domain.errors import SourceError, SourceProblem
-from domain.yaml_source import Path, Place
+from domain.yaml_source import Path, Place, place_of, refuse, stands_below
 from policy.manifests.scalars import NotAValue, plain_value, tagged_value
 
 MOST_BYTES: Final = 20_000_000
@@ -61,7 +61,7 @@ def read_documents(text: str, file: str) -> tuple[Document, ...]:
     """Every document of a file that is not empty. Raises SourceError for the first thing wrong."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MOST_BYTES:
-        _refuse(
+        refuse(
             file,
             (1, 1),
             f"the file has {size:,} bytes; at most {MOST_BYTES:,} are read",
@@ -87,7 +87,7 @@ def _json_stream(text: str, file: str) -> Iterator[Document]:
         except (ValueError, RecursionError):
             if index:
                 line = text.count("\n", 0, start) + 1
-                _refuse(file, (line, 1), "not good JSON", "check quotes, commas and brackets")
+                refuse(file, (line, 1), "not good JSON", "check quotes, commas and brackets")
             yield from _Reader(file, text, _events(text, file)).documents()
             return
         index += 1
@@ -103,7 +103,7 @@ def _with_places(text: str, file: str, index: int, before: int, data: Any) -> Do
         problem = error.problems[0]
         if "not good YAML" not in problem.message:
             place = (problem.line + before, problem.column)
-            _refuse(file, place, problem.message, problem.hint)
+            refuse(file, place, problem.message, problem.hint)
         return Document(file, index, data, {(): (before + 1, 1)})
     places = {path: (line + before, column) for path, (line, column) in found.places.items()}
     return Document(file, index, data, places)
@@ -116,10 +116,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _refuse(file: str, place: Place, message: str, hint: str) -> NoReturn:
-    raise SourceError((SourceProblem(file, place[0], place[1], message, hint),))
-
-
 def _events(text: str, file: str) -> Iterator[yaml.Event]:
     parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -127,13 +123,13 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
     except yaml.reader.ReaderError as error:
         before = text[: error.position] if isinstance(error.position, int) else ""
         place = (before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-        _refuse(file, place, f"not good YAML: {error.reason}", "remove the character")
+        refuse(file, place, f"not good YAML: {error.reason}", "remove the character")
     except yaml.MarkedYAMLError as error:
         _unrendered_lines(text, file)
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         words = ", ".join(word for word in (error.context, error.problem) if word)
-        _refuse(file, place, f"not good YAML: {words}", "check indentation, quotes and brackets")
+        refuse(file, place, f"not good YAML: {words}", "check indentation, quotes and brackets")
 
 
 def _unrendered_lines(text: str, file: str) -> None:
@@ -144,7 +140,7 @@ def _unrendered_lines(text: str, file: str) -> None:
 
 
 def _refuse_template(file: str, place: Place) -> NoReturn:
-    _refuse(
+    refuse(
         file,
         place,
         "this is a template that has not been rendered",
@@ -191,7 +187,7 @@ class _Reader:
         """The value and how deep it is."""
         if len(path) > MOST_DEPTH:
             self._refuse(event, f"nested deeper than {MOST_DEPTH} levels", "flatten it")
-        self.places.setdefault(path, _place(event))
+        self.places.setdefault(path, place_of(event))
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, len(path))
         self._count(event, 1)
@@ -240,9 +236,9 @@ class _Reader:
                         f"the key {key!r} stands here a second time",
                         f"it is set in line {lines[key]} already; keep one of them",
                     )
-                lines[key] = _place(event)[0]
-                if _stands_below(value_event):
-                    self.places[here] = _place(event)
+                lines[key] = place_of(event)[0]
+                if stands_below(value_event):
+                    self.places[here] = place_of(event)
                 entries[key], depth = self._value(value_event, here)
             deepest = max(deepest, depth)
         for event, value in merged:
@@ -305,10 +301,10 @@ class _Reader:
                 return tagged_value(text, event.tag)
             if event.style or event.tag == "!":
                 if _HELM.search(text) and event.style in ("'", '"'):
-                    _refuse_template(self.file, _place(event))
+                    _refuse_template(self.file, place_of(event))
                 return text
             if _HELM.search(text):
-                _refuse_template(self.file, _place(event))
+                _refuse_template(self.file, place_of(event))
             return plain_value(text)
         except NotAValue as error:
             self._refuse(event, str(error), "write a value that JSON can carry")
@@ -322,16 +318,4 @@ class _Reader:
                 _refuse_template(self.file, (mark.line + 1, found.start() + 1))
 
     def _refuse(self, event: yaml.Event, message: str, hint: str) -> NoReturn:
-        _refuse(self.file, _place(event), message, hint)
-
-
-def _place(event: yaml.Event) -> Place:
-    mark = event.start_mark
-    return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-
-
-def _stands_below(event: yaml.Event) -> bool:
-    """Whether a value has no place of its own beside its key: a block, or nothing at all."""
-    if isinstance(event, yaml.CollectionStartEvent):
-        return not event.flow_style
-    return isinstance(event, yaml.ScalarEvent) and not event.style and event.value == ""
+        refuse(self.file, place_of(event), message, hint)
