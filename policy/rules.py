@@ -249,8 +249,3 @@ def load_policy(text: str | bytes, file: str, read: Callable[[str], bytes] = no_
     from policy.loading import rules_of  # it runs samples through the evaluator, which reads Rules
 
     return rules_of(text, file, read)
-
-
-def check_file(text: str | bytes, file: str, read: Callable[[str], bytes] = no_files) -> Rules:
-    """The same as `load_policy`, by the name that the CLI uses."""
-    return load_policy(text, file, read)

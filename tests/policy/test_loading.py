@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from domain.decision import Outcome
 from domain.errors import SourceError
 from policy.evaluate import evaluate
-from policy.rules import check_file, load_policy
+from policy.rules import load_policy
 from policy.schema import policy_schema
 from tests.policy.making import (
     SHIPPED,
@@ -37,7 +37,7 @@ GOOD_WINDOW = 'id: w, from: "Fri 18:00", to: "Mon 08:00", environments: [prod]'
 
 def problems(text: str) -> list[tuple[int, int, str, str]]:
     with pytest.raises(SourceError) as caught:
-        check_file(text, "broken.yaml")
+        load_policy(text, "broken.yaml")
     assert all(one.file == "broken.yaml" for one in caught.value.problems)
     return [(one.line, one.column, one.message, one.hint) for one in caught.value.problems]
 
