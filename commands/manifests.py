@@ -21,7 +21,7 @@ from policy.manifests.constraints import ConstraintSet
 from policy.manifests.finding import Finding
 from policy.manifests.sarif import sarif_log
 from policy.manifests.suite import CaseResult, run_suite
-from policy.rules import ManifestRules, load_policy
+from policy.rules import ManifestRules
 from tools.manifest_files import NOT_OBJECTS, decoded, manifest_texts
 
 _PLAIN: Final[dict[str, Any]] = {"markup": False, "highlight": False, "soft_wrap": True}
@@ -67,9 +67,9 @@ def manifests(
         _suites(suite, as_json)
     if not files:
         raise fail("no files are given", "name files or folders, or - for stdin", 2)
-    rules, folders = _rules(policy)
+    rules = _rules(policy)
     try:
-        examiner = Examiner.of(manifest_texts([*folders, *(constraints or [])]))
+        examiner = Examiner.of((*rules.texts, *manifest_texts(constraints or [])))
     except SourceError as error:
         raise _unreadable(error.problems) from error
     _notes(examiner.found)
@@ -93,18 +93,17 @@ def manifests(
     raise typer.Exit(1 if report.denied else 0)
 
 
-def _rules(policy: Path | None) -> tuple[ManifestRules, list[Path]]:
-    """The section of the policy, and its folders of constraints; defaults where there is none."""
+def _rules(policy: Path | None) -> ManifestRules:
+    """The section of the policy, with its constraints; defaults where there is none."""
+    from web.policy_file import read_policy
+
     path = policy or settings().fermata_policy
     if policy is None and not path.exists():
-        return DEFAULTS, []
+        return DEFAULTS
     try:
-        rules = load_policy(path.read_text(encoding="utf-8"), str(path)).manifests
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail(f"{path} cannot be read: {error}", "name a policy with --policy", 2) from error
+        return read_policy(path).manifests
     except SourceError as error:
         raise _unreadable(error.problems) from error
-    return rules, [path.parent / folder for folder in rules.constraints]
 
 
 def _given(names: Iterable[str]) -> Iterator[tuple[str, str]]:

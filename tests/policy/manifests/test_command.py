@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from cli import app
+from tests.policy.making import small_with
 from tests.policy.manifests.test_builtin import GOOD_POD, GUARD, workload
 from tests.policy.manifests.test_constraints import POD, constraint, never, template
 
@@ -43,6 +44,25 @@ def test_good_manifests_pass_with_an_empty_list(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert rows(result) == []
     assert "kustomization.yaml is passed over" in " ".join(result.stderr.split())
+
+
+def test_what_a_policy_names_beside_it_is_read_as_while_serving(folder: Path) -> None:
+    beside = folder / "beside"
+    (beside / "constraints").mkdir(parents=True)
+    (beside / "freeze.ics").write_text(
+        "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:t\nBEGIN:VEVENT\nDTSTART:20260105T100000Z\n"
+        "DURATION:PT1H\nSUMMARY:one\nEND:VEVENT\nEND:VCALENDAR\n"
+    )
+    never_good = yaml.safe_dump_all([template(never("no")), constraint()])
+    (beside / "constraints" / "never.yaml").write_text(never_good)
+    deny = "  deny:\n    - {id: freeze, calendar: freeze.ics, environments: [prod]}"
+    named = "manifests:\n  constraints: [constraints]\n"
+    policy = beside / "policy.yaml"
+    policy.write_text(small_with(("  deny: []", deny), ("manifests:\n", named)))
+    args = ["policy", "manifests", "--policy", str(policy), str(folder / "app"), "--json"]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 1, result.output
+    assert "no" in {one["message"] for one in rows(result)}
 
 
 def test_what_is_found_has_every_field_and_exit_one() -> None:
