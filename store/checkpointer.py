@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from store.checkpoints import AllowedTypes, FencedSaver
@@ -21,21 +21,18 @@ async def create(
     """
     from store import embedded, migrate
 
-    server = None
-    if url is None:
-        from settings import Settings
+    async with AsyncExitStack() as stack:
+        if url is None:
+            from settings import Settings
 
-        settings = Settings()
-        if settings.database_url is not None:
-            url = settings.database_url.get_secret_value()
-        else:
-            server = embedded.start(data or settings.fermata_data)
-            url = server.url
-    db = await Database.open(url, min_size=1, max_size=10)
-    try:
+            settings = Settings()
+            if settings.database_url is not None:
+                url = settings.database_url.get_secret_value()
+            else:
+                server = embedded.start(data or settings.fermata_data)
+                stack.callback(server.stop)
+                url = server.url
+        db = await Database.open(url, min_size=1, max_size=10)
+        stack.push_async_callback(db.close)
         await migrate.apply(db)
         yield FencedSaver(db.pool, allowed=allowed, keep_writes=True)
-    finally:
-        await db.close()
-        if server is not None:
-            server.stop()

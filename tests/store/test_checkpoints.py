@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict, cast
 from uuid import uuid4
 
+import psycopg
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -244,6 +247,24 @@ async def test_langgraph_s_own_server_gets_a_saver(new_database: Callable[[], st
         assert (await graph.aget_state(at)).next == ("asking",)
         await saver.adelete_thread(at["configurable"]["thread_id"])
         assert await saver.aget_tuple(at) is None
+
+
+async def test_an_embedded_server_ends_when_it_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped: list[bool] = []
+    server = SimpleNamespace(url="postgresql://nobody", stop=lambda: stopped.append(True))
+
+    async def unreachable(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError("no answer")
+
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr("store.embedded.start", lambda _folder: server)
+    monkeypatch.setattr("store.database.Database.open", unreachable)
+    with pytest.raises(psycopg.OperationalError):
+        async with create(data=tmp_path):
+            raise AssertionError("unreachable")
+    assert stopped == [True]
 
 
 async def _everything(house: House, lease: Lease) -> list[Any]:
