@@ -314,11 +314,12 @@ class Conductor:
         before = {one.key: one.config for one in running}
         for service in services:
             versioned = service.workload.config
-            for environment in service.environments if versioned is not None else ():
+            if versioned is None:
+                continue
+            for environment in service.environments:
                 target = Target.of(service, environment)
                 if target.key not in before:
                     continue
-                assert versioned is not None
                 configs[target.key] = ConfigPlan(
                     running=before[target.key],
                     wanted=await self.readers.config.configuration(target),

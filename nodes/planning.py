@@ -50,17 +50,20 @@ def shown(image: str | None) -> str:
 
 def deployed_config(plan: Plan, key: str) -> Configuration:
     """The configuration that a plan brings to a target; () where it is not known beforehand."""
-    for step in plan.steps:
-        if step.scope == key and isinstance(step.action, K8sDeploy):
-            return for_the_record(step.action.config)
-    return ()
+    deploy = _deploy_of(plan, key)
+    return for_the_record(deploy.config) if deploy is not None else ()
 
 
 def deployed_image(plan: Plan, key: str) -> str | None:
     """The image that a plan brings to a target; None when it deploys nothing there."""
+    deploy = _deploy_of(plan, key)
+    return deploy.image if deploy is not None else None
+
+
+def _deploy_of(plan: Plan, key: str) -> K8sDeploy | None:
     for step in plan.steps:
         if step.scope == key and isinstance(step.action, K8sDeploy):
-            return step.action.image
+            return step.action
     return None
 
 
