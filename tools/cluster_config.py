@@ -161,6 +161,11 @@ def config_of(deployment: Json, target: Target) -> Configuration:
     return tuple(found)
 
 
+def takes(deployment: Json, target: Target, versions: Configuration) -> bool:
+    """Whether a Deployment's pod template takes all of these, in whatever order they are named."""
+    return set(versions) <= set(config_of(deployment, target))
+
+
 def with_config(deployment: Json, versions: Configuration) -> Json:
     """A copy whose pod template takes these versions, wherever it takes any of them.
 

@@ -10,7 +10,7 @@ from domain.service import Target
 from tools import cluster_replicas
 from tools.cluster_budget import budgets_over
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, Kind
-from tools.cluster_config import config_of, with_config, with_environment
+from tools.cluster_config import config_of, takes, with_config, with_environment
 from tools.cluster_copies import snapshot
 from tools.cluster_errors import Json
 from tools.cluster_hand import Hand
@@ -64,7 +64,7 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
         )
     serves = await _keep_apart(action, stable, canary, hand)
     config = await snapshot(hand, target, action.config, action.image)
-    if serves and canary is not None and config and config_of(canary, target) != config:
+    if serves and canary is not None and not takes(canary, target, config):
         raise _serves(target, names_of(config_of(canary, target)))
     # Whoever may not read budgets learns it now, and not when the pods are to go.
     await budgets_over(hand.client, stable)
@@ -95,7 +95,7 @@ async def deploy_canary(action: K8sDeploy, hand: Hand) -> Applied:
         count, now = wanted, replicas(current)
         if is_scaled and now:
             count = now
-        elif image_of(current, target) == action.image and config_of(current, target) == config:
+        elif image_of(current, target) == action.image and takes(current, target, config):
             count = max(now, wanted)
         spec = canary_of(template, target, action.image, count)
         return {**current, "spec": {**spec, "selector": selector}}

@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domain.action import Action, K8sDeploy, K8sPrune, K8sRetire, K8sRollback, K8sTraffic
-from domain.configuration import Configuration
 from domain.effect import Applied, Stamp
 from domain.errors import Permanent
-from domain.service import Target
 from tools.cluster_client import DEPLOYMENT, HTTPROUTE, SERVICE, ClusterClient, Kind
-from tools.cluster_config import config_of
+from tools.cluster_config import takes
 from tools.cluster_copies import prune
 from tools.cluster_deploy import deploy_canary, deploy_stable
 from tools.cluster_errors import Json
@@ -105,20 +103,16 @@ def _last_object(action: Stamped) -> tuple[Kind, str]:
             return (SERVICE, workload.deployment) if action.weight else (DEPLOYMENT, canary)
 
 
-def _takes(found: Json, target: Target, config: Configuration, *, exactly: bool = False) -> bool:
-    """Whether the pod template takes these versions, those whose content was known at least."""
-    return {one for one in config if one.digest or exactly} <= set(config_of(found, target))
-
-
 def _shows(found: Json, action: Stamped) -> bool:
     """Whether the object's spec still is what the action made of it."""
     match action:
         case K8sDeploy():
             same = image_of(found, action.target) == action.image and replicas(found) > 0
-            return same and _takes(found, action.target, action.config)
+            known = tuple(one for one in action.config if one.digest)
+            return same and takes(found, action.target, known)
         case K8sRollback():
             same = action.image is None or image_of(found, action.target) == action.image
-            return same and _takes(found, action.target, action.config or (), exactly=True)
+            return same and takes(found, action.target, action.config or ())
         case K8sRetire():
             return replicas(found) == 0
         case K8sTraffic():

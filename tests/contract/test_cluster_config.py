@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from domain.action import K8sDeploy, K8sPrune, K8sRetire, K8sRollback
+from domain.action import K8sDeploy, K8sPrune, K8sRetire, K8sRollback, K8sTraffic
 from domain.configuration import ConfigObjects, Configuration, ConfigVersion
 from domain.errors import OutcomeUnknown, Permanent
 from domain.service import Target
@@ -117,6 +117,31 @@ async def test_a_canary_gets_the_new_configuration_and_stable_keeps_its_own(
     # Again, by hand: what is there already is not made anew.
     again = await bench.apply(canary(bench, V2, new))
     assert again.data["changed"] is False
+
+
+async def test_a_canary_that_serves_grows_in_whatever_order_its_configuration_is_named(
+    versioned: Bench,
+) -> None:
+    bench = versioned
+    also = {"metadata": {"name": "also"}, "data": {"mode": "one"}}
+    await bench.site.create("configmaps", bench.where, also)
+    config = ConfigObjects(configmaps=("web", "also"), secrets=("tokens",))
+    workload = bench.target.workload.model_copy(update={"config": config})
+    bench.target = bench.target.model_copy(update={"workload": workload})
+    await running(bench)
+    await sources(bench, "two")
+    # As the store gives back what a version was good with.
+    kept = tuple(sorted(await held(bench), key=lambda one: (one.kind, one.name)))
+    assert kept != await held(bench)
+    await bench.apply(canary(bench, V2, kept))
+    await bench.until(canary_ready)
+    await bench.apply(K8sTraffic(target=bench.target, weight=10))
+    larger = canary(bench, V2, kept).model_copy(update={"weight": 100})
+    done = await bench.apply(larger)
+    assert done.data["replicas"] == 2
+    # An object that has joined the catalogue since says nothing of what was kept before it.
+    fewer = larger.model_copy(update={"config": kept[1:]})
+    assert (await bench.apply(fewer)).data["changed"] is False
 
 
 async def test_the_way_back_brings_the_configuration_back_with_the_image(versioned: Bench) -> None:
