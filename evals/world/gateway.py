@@ -153,13 +153,7 @@ class Gateway:
             if self._last.get(key) != now:
                 self._last[key] = now
                 at = datetime.now(UTC).isoformat()
-                told: dict[str, object] = {
-                    "at": at,
-                    "namespace": key[0],
-                    "route": key[1],
-                    "shares": now,
-                }
-                self.history.append(told)
+                self.history.append({"at": at, "namespace": key[0], "route": key[1], "shares": now})
 
     def _program(self, routes: Iterable[Obj], wrong: Mapping[tuple[str, str], str]) -> None:
         """Take over what routes say; one that says what cannot be done stays as it was."""
@@ -205,13 +199,13 @@ class Gateway:
              "track": one.track, "url": running.url, "busy": running.busy}
             for one, running in self._servers.running.items()
         ]  # fmt: skip
-        said: dict[str, object] = {
+        said = {
             "simulated": True,
             "url": self.url,
             "routes": routes,
             "servers": servers,
+            "history": list(self.history),
         }
-        said["history"] = list(self.history)
         return JSONResponse(said, headers=SIMULATED)
 
     async def _set_scenario(self, request: Request) -> Response:

@@ -146,10 +146,9 @@ def refused(route: Obj) -> str:
                 if one.get("type", CAN[kind][0]) not in CAN[kind]:
                     return f"{kind}: type {one['type']} is not supported"
                 try:
-                    re.compile(one.get("value", ""))
+                    _value(one)
                 except re.error as error:
-                    if one.get("type") == "RegularExpression":
-                        return f"{kind}: {one['value']!r} is no regular expression: {error}"
+                    return f"{kind}: {one['value']!r} is no regular expression: {error}"
     return ""
 
 

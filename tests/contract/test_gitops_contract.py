@@ -58,16 +58,14 @@ class GitBench:
 
     async def release(self, image: str) -> None:
         action = K8sDeploy(target=self.target, track="stable", image=image, weight=100)
-        stamp = Stamp(
-            run_id=self.run, step_id="s", digest=action_digest(action), decision_id=uuid4()
-        )
-        await self.writer.apply(action, stamp, Asked())
+        await self._apply(action, "s")
 
     async def back(self, image: str | None) -> None:
-        action = K8sRollback(target=self.target, image=image)
-        stamp = Stamp(
-            run_id=self.run, step_id="b", digest=action_digest(action), decision_id=uuid4()
-        )
+        await self._apply(K8sRollback(target=self.target, image=image), "b")
+
+    async def _apply(self, action: K8sDeploy | K8sRollback, step: str) -> None:
+        digest = action_digest(action)
+        stamp = Stamp(run_id=self.run, step_id=step, digest=digest, decision_id=uuid4())
         await self.writer.apply(action, stamp, Asked())
 
     async def reading(self, image: str | None) -> Reading:
