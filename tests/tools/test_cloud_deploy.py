@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from google.oauth2.credentials import Credentials
 
-from domain.action import Action, K8sDeploy, K8sRetire, K8sRollback, K8sTraffic, action_digest
-from domain.effect import Applied, Stamp
+from domain.action import Action, K8sDeploy, K8sRetire, K8sRollback, K8sTraffic
+from domain.effect import Stamp
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
 from domain.service import CloudDeploy, Target, Workload
 from domain.workload import WorkloadState
 from nodes.readiness import Reading, Settled, reading_of
 from tests.servers.cloud_deploy import CloudDeployServer
 from tests.servers.local import Fault
+from tests.tools.acting import Acting
 from tests.tools.forge_cases import Asked
 from tools.cloud_deploy import CloudDeployWriter
 from tools.cloud_deploy_client import CloudDeployClient
@@ -27,24 +28,13 @@ V1, V2, V3 = (f"registry.example/web:{n}.0.0" for n in (1, 2, 3))
 RELEASES, ROLLOUTS = r"/releases$", r"/rollouts$"
 
 
-class Bench:
+class Bench(Acting):
     """The executor on a local server, and a run that uses it."""
 
     def __init__(self, server: CloudDeployServer, client: CloudDeployClient) -> None:
+        super().__init__(CloudDeployWriter(client, patience=0.3), web())
         self.server, self.client = server, client
-        self.writer = CloudDeployWriter(client, patience=0.3)
         self.reader = CloudDeployReader(client)
-        self.run = uuid4()
-        self.target = web()
-        self.guard = Asked()
-
-    def stamp(self, action: Action, run: UUID | None = None) -> Stamp:
-        step = f"web/prod.{action.kind}"
-        digest = action_digest(action)
-        return Stamp(run_id=run or self.run, step_id=step, digest=digest, decision_id=uuid4())
-
-    async def apply(self, action: Action) -> Applied:
-        return await self.writer.apply(action, self.stamp(action), self.guard)
 
     async def seen(self) -> WorkloadState:
         return await self.reader.workload(self.target)
@@ -77,14 +67,8 @@ class Bench:
     def canary(self, image: str, weight: int = 10) -> K8sDeploy:
         return K8sDeploy(target=self.target, track="canary", image=image, weight=weight)
 
-    def stable(self, image: str) -> K8sDeploy:
-        return K8sDeploy(target=self.target, track="stable", image=image, weight=100)
-
     def traffic(self, weight: int) -> K8sTraffic:
         return K8sTraffic(target=self.target, weight=weight)
-
-    def back(self, image: str | None) -> K8sRollback:
-        return K8sRollback(target=self.target, image=image)
 
     def rollouts(self) -> list[tuple[str, str]]:
         """(image, state) of each rollout, oldest first."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from domain.action import Action, K8sDeploy, K8sRetire, K8sRollback, K8sTraffic, action_digest
-from domain.effect import Applied, Stamp
+from domain.action import Action, K8sDeploy, K8sRetire, K8sTraffic
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
 from domain.service import GitOps, Target, Workload
 from tests.servers.github_git import GitHubGitServer, GitRepo
 from tests.servers.local import Fault
+from tests.tools.acting import Acting
 from tests.tools.forge_cases import QUICK, SECRET, Asked
 from tools.github_client import GitHubClient, Token
 from tools.gitops import GitOpsWriter
@@ -35,31 +35,15 @@ spec:
 PUT, OPEN = r"/contents/", r"/pulls$"
 
 
-class Bench:
+class Bench(Acting):
     """The writer on a repository, and a run that uses it."""
 
     def __init__(self, server: GitHubGitServer, client: GitHubClient, through: str) -> None:
+        super().__init__(GitOpsWriter(GitSide(client)), web(through))
         self.server = server
         self.repo = GitRepo()
         server.repos["acme/deploy"] = self.repo
         self.repo.commit("main", {FILE: TEXT, "README.md": "hello"}, "Begin")
-        self.writer = GitOpsWriter(GitSide(client))
-        self.target = web(through)
-        self.run = uuid4()
-        self.guard = Asked()
-
-    def stamp(self, action: Action, run: UUID | None = None) -> Stamp:
-        step, digest = f"web/prod.{action.kind}", action_digest(action)
-        return Stamp(run_id=run or self.run, step_id=step, digest=digest, decision_id=uuid4())
-
-    async def apply(self, action: Action) -> Applied:
-        return await self.writer.apply(action, self.stamp(action), self.guard)
-
-    def release(self, image: str) -> K8sDeploy:
-        return K8sDeploy(target=self.target, track="stable", image=image, weight=100)
-
-    def back(self, image: str | None) -> K8sRollback:
-        return K8sRollback(target=self.target, image=image)
 
     @property
     def text(self) -> str:
@@ -107,7 +91,7 @@ def asking(client_of: tuple[GitHubGitServer, GitHubClient]) -> Bench:
 
 
 async def test_a_release_is_one_commit_that_changes_one_line_and_says_why(bench: Bench) -> None:
-    action = bench.release(V2)
+    action = bench.stable(V2)
     applied = await bench.apply(action)
     assert bench.text == TEXT.replace(V1, V2)
     commit, first = bench.repo.log("main")
@@ -119,14 +103,14 @@ async def test_a_release_is_one_commit_that_changes_one_line_and_says_why(bench:
 
 
 async def test_nothing_is_committed_where_the_file_names_the_image(bench: Bench) -> None:
-    await bench.apply(bench.release(V2))
-    applied = await bench.apply(bench.release(V2))
+    await bench.apply(bench.stable(V2))
+    applied = await bench.apply(bench.stable(V2))
     assert applied.data["changed"] is False
     assert len(bench.repo.log("main")) == 2
 
 
 async def test_a_rollback_is_a_commit_that_reverts_the_releases_own(bench: Bench) -> None:
-    await bench.apply(bench.release(V2))
+    await bench.apply(bench.stable(V2))
     released = bench.repo.branches["main"]
     await bench.apply(bench.back(V1))
     assert bench.text == TEXT
@@ -138,8 +122,8 @@ async def test_a_rollback_is_a_commit_that_reverts_the_releases_own(bench: Bench
 async def test_a_rollback_past_other_releases_names_the_version_and_keeps_other_edits(
     bench: Bench,
 ) -> None:
-    await bench.apply(bench.release(V2))
-    await bench.apply(bench.release(V3))
+    await bench.apply(bench.stable(V2))
+    await bench.apply(bench.stable(V3))
     bench.repo.commit("main", {FILE: bench.text + "# by hand\n"}, "Note")
     await bench.apply(bench.back(V1))
     assert bench.text == TEXT + "# by hand\n"
@@ -157,14 +141,14 @@ async def test_a_rollback_with_nothing_to_take_back_commits_nothing(
 
 async def test_a_push_that_comes_in_between_is_built_upon(bench: Bench) -> None:
     bench.server.faults.append(Fault("PUT", PUT, status=409, times=2))
-    await bench.apply(bench.release(V2))
+    await bench.apply(bench.stable(V2))
     assert bench.text == TEXT.replace(V1, V2)
 
 
 async def test_pushes_that_do_not_end_are_temporary(bench: Bench) -> None:
     bench.server.faults.append(Fault("PUT", PUT, status=409, times=99))
     with pytest.raises(Temporary, match="409"):
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
 
 
 async def test_a_protected_branch_is_permanent_and_another_way_is_named(bench: Bench) -> None:
@@ -173,7 +157,7 @@ async def test_a_protected_branch_is_permanent_and_another_way_is_named(bench: B
     }
     bench.server.faults.append(Fault("PUT", PUT, status=409, body=told))
     with pytest.raises(Permanent, match="rule violations") as caught:
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
     assert "through: pull-request" in caught.value.remedy
     assert len(bench.server.requests("PUT")) == 1
 
@@ -194,7 +178,7 @@ async def test_weights_are_refused_with_another_way(bench: Bench, weightless: st
 async def test_a_file_that_is_not_there_is_named(bench: Bench) -> None:
     bench.target = web(file="envs/{environment}/nowhere.yaml")
     with pytest.raises(Permanent, match=r"acme/deploy has no envs/prod/nowhere\.yaml") as caught:
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
     assert "services.yaml" in caught.value.remedy
 
 
@@ -207,7 +191,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(
 ) -> None:
     fault = Fault("PUT", PUT, cut="after") if how == "cut" else Fault("PUT", PUT, hang=True)
     bench.server.faults.append(fault)
-    action = bench.release(V2)
+    action = bench.stable(V2)
     with pytest.raises(OutcomeUnknown):
         await bench.apply(action)
     found = await bench.writer.read_back(action, bench.stamp(action))
@@ -220,7 +204,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_and_not_made_twice(
 
 async def test_a_commit_that_never_arrived_is_not_found_and_made_anew(bench: Bench) -> None:
     bench.server.faults.append(Fault("PUT", PUT, cut="before"))
-    action = bench.release(V2)
+    action = bench.stable(V2)
     with pytest.raises(OutcomeUnknown):
         await bench.apply(action)
     assert await bench.writer.read_back(action, bench.stamp(action)) is None
@@ -232,7 +216,7 @@ async def test_a_commit_that_never_arrived_is_not_found_and_made_anew(bench: Ben
 async def test_a_refusal_is_permanent_with_what_helps(bench: Bench, status: int) -> None:
     bench.server.faults.append(Fault("PUT", PUT, status=status))
     with pytest.raises(Permanent) as caught:
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
     assert caught.value.remedy
     assert SECRET not in str(caught.value)
 
@@ -241,7 +225,7 @@ async def test_a_refusal_is_permanent_with_what_helps(bench: Bench, status: int)
 async def test_a_limit_or_a_failure_is_temporary(bench: Bench, status: int) -> None:
     bench.server.faults.append(Fault("PUT", PUT, status=status, headers={"retry-after": "3"}))
     with pytest.raises(Temporary) as caught:
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
     assert caught.value.retry_after == 3
     assert len(bench.repo.log("main")) == 1
 
@@ -249,7 +233,7 @@ async def test_a_limit_or_a_failure_is_temporary(bench: Bench, status: int) -> N
 async def test_a_worker_without_its_lease_commits_nothing(bench: Bench) -> None:
     bench.guard = Asked(lost_at=1)
     with pytest.raises(LeaseLost):
-        await bench.apply(bench.release(V2))
+        await bench.apply(bench.stable(V2))
     assert bench.server.requests("PUT") == []
 
 
@@ -259,7 +243,7 @@ async def test_a_worker_without_its_lease_commits_nothing(bench: Bench) -> None:
 async def test_a_release_asks_by_one_pull_request_and_leaves_the_branch_alone(
     asking: Bench,
 ) -> None:
-    action = asking.release(V2)
+    action = asking.stable(V2)
     applied = await asking.apply(action)
     assert asking.text == TEXT
     (pull,) = asking.repo.requests.values()
@@ -277,9 +261,9 @@ async def test_a_release_asks_by_one_pull_request_and_leaves_the_branch_alone(
 
 
 async def test_a_newer_release_takes_the_open_pull_request_over(asking: Bench) -> None:
-    await asking.apply(asking.release(V2))
+    await asking.apply(asking.stable(V2))
     asking.run = uuid4()
-    await asking.apply(asking.release(V3))
+    await asking.apply(asking.stable(V3))
     (pull,) = asking.repo.requests.values()
     assert pull.title == f"Release web/prod to {V3}"
     asking.repo.merge(1)
@@ -287,18 +271,18 @@ async def test_a_newer_release_takes_the_open_pull_request_over(asking: Bench) -
 
 
 async def test_a_later_release_begins_at_what_the_branch_has_become(asking: Bench) -> None:
-    await asking.apply(asking.release(V2))
+    await asking.apply(asking.stable(V2))
     asking.repo.merge(1)
     asking.repo.commit("main", {"README.md": "changed"}, "Readme")
     asking.run = uuid4()
-    await asking.apply(asking.release(V3))
+    await asking.apply(asking.stable(V3))
     asking.repo.merge(2)
     files = asking.repo.files_at("main")
     assert files == {FILE: TEXT.replace(V1, V3), "README.md": "changed"}
 
 
 async def test_a_rollback_closes_what_nobody_has_merged(asking: Bench) -> None:
-    await asking.apply(asking.release(V2))
+    await asking.apply(asking.stable(V2))
     applied = await asking.apply(asking.back(V1))
     assert applied.data["changed"] is False
     (pull,) = asking.repo.requests.values()
@@ -307,7 +291,7 @@ async def test_a_rollback_closes_what_nobody_has_merged(asking: Bench) -> None:
 
 
 async def test_a_rollback_of_what_was_merged_asks_to_revert_it(asking: Bench) -> None:
-    await asking.apply(asking.release(V2))
+    await asking.apply(asking.stable(V2))
     asking.repo.merge(1)
     await asking.apply(asking.back(V1))
     assert asking.repo.requests[2].title.startswith('Revert "Release web/prod')
@@ -317,7 +301,7 @@ async def test_a_rollback_of_what_was_merged_asks_to_revert_it(asking: Bench) ->
 
 async def test_our_own_pull_request_is_merged_where_the_catalogue_says_so(asking: Bench) -> None:
     asking.target = web("pull-request", merge=True)
-    action = asking.release(V2)
+    action = asking.stable(V2)
     await asking.apply(action)
     assert asking.text == TEXT.replace(V1, V2)
     (pull,) = asking.repo.requests.values()
@@ -331,7 +315,7 @@ async def test_a_merge_that_github_does_not_allow_yet_is_tried_again(asking: Ben
     asking.target = web("pull-request", merge=True)
     told = {"message": "Required status check is expected."}
     asking.server.faults.append(Fault("PUT", "/merge$", status=405, body=told))
-    action = asking.release(V2)
+    action = asking.stable(V2)
     with pytest.raises(Temporary, match="status check") as caught:
         await asking.apply(action)
     assert caught.value.retry_after == 30
@@ -346,10 +330,10 @@ async def test_what_somebody_pushed_to_our_branch_meanwhile_is_not_merged(asking
     told = {"message": "Required status check is expected."}
     asking.server.faults.append(Fault("PUT", "/merge$", status=405, body=told))
     with pytest.raises(Temporary):
-        await asking.apply(asking.release(V2))
+        await asking.apply(asking.stable(V2))
     asking.repo.commit("fermata/web-prod", {"README.md": "smuggled in"}, "Besides")
     with pytest.raises(Permanent, match="somebody else"):
-        await asking.apply(asking.release(V2))
+        await asking.apply(asking.stable(V2))
     assert asking.text == TEXT
 
 
@@ -361,7 +345,7 @@ async def test_a_pull_request_that_broke_off_half_way_is_finished(asking: Bench,
         "pulls": ("POST", OPEN),
     }[lost]
     asking.server.faults.append(Fault(method, path, cut="after"))
-    action = asking.release(V2)
+    action = asking.stable(V2)
     with pytest.raises(OutcomeUnknown):
         await asking.apply(action)
     found = await asking.writer.read_back(action, asking.stamp(action))
