@@ -348,7 +348,7 @@ def _nodes(
             Answering(answers, books.queries, who, the_rules, wording),
             Leaks(readers.forge, redactor),
         ),
-        release=Release(clock),
+        release=Release(clock, books.releases),
         gate=Gate(
             the_rules,
             books.runs,

@@ -46,12 +46,10 @@ from nodes.wording import Wording
 from policy.rules import Rules
 from store.locks import Locks
 from store.records import Lease
-from store.releases import Releases, kept_config, still_good
+from store.releases import Releases, still_good
 from store.runs import Runs
 from tools.toolbox import Readers
 
-WORDS_A_RELEASE = 4
-"""How many rows of the history a release leaves at most, where all goes well."""
 LOOKED_THROUGH = ("release", "preview")
 """Goals of runs whose change is looked through for secrets; others change no code."""
 
@@ -329,9 +327,7 @@ class Conductor:
 
     async def _kept(self, target: Target, count: int) -> Configuration:
         """What the last good versions ran with."""
-        limit = count * WORDS_A_RELEASE
-        history = await self.releases.history(target.service, target.environment, limit)
-        return kept_config(history, count)
+        return await self.releases.kept(target.service, target.environment, count)
 
     async def _release_plan(
         self,

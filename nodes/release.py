@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from domain.action import MetricsCheck
+from domain.action import K8sPrune, MetricsCheck
 from domain.clock import Clock
 from domain.plan import Step
 from domain.state import Progress, Proposal, State, Update, current_step
+from store.releases import Releases
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,26 @@ class Release:
     """Proposes the current step: at once, or at the time its next look is due."""
 
     clock: Clock
+    releases: Releases
 
     async def __call__(self, state: State) -> Update:
         step = current_step(state)
         assert step is not None
+        step = await self._as_of_now(step)
         progress = state["progress"] or Progress(since=self.clock.now(), seen_seq=state["seen_seq"])
         proposal = self._proposal(step, progress, state)
         return Update(proposal=proposal, progress=progress, ruling=None, attempt=None, finding=None)
+
+    async def _as_of_now(self, step: Step) -> Step:
+        """A change may have waited for others of its target since it was planned: what they have
+        proven is kept as well, or there would be no way back to it."""
+        action = step.action
+        if not isinstance(action, K8sPrune) or action.target.workload.config is None:
+            return step
+        target, count = action.target, action.target.workload.config.keep
+        proven = await self.releases.kept(target.service, target.environment, count)
+        keep = tuple(dict.fromkeys((*action.keep, *proven)))
+        return step.model_copy(update={"action": action.model_copy(update={"keep": keep})})
 
     def _proposal(self, step: Step, progress: Progress, state: State) -> Proposal:
         finding = state["finding"]

@@ -43,6 +43,9 @@ WHERE service = %(service)s AND environment = %(environment)s AND image = %(imag
 ORDER BY seq DESC LIMIT 1
 """
 
+WORDS_A_RELEASE = 4
+"""How many rows of the history a release leaves at most, where all goes well."""
+
 
 def still_good(
     history: Iterable[ReleaseRow], but: str | None = None, but_config: Configuration = ()
@@ -137,6 +140,10 @@ class Releases:
             HISTORY,
             {"service": service, "environment": environment, "limit": limit},
         )
+
+    async def kept(self, service: str, environment: str, count: int) -> Configuration:
+        """What the latest `count` good versions there ran with."""
+        return kept_config(await self.history(service, environment, count * WORDS_A_RELEASE), count)
 
     async def is_bad(
         self, service: str, environment: str, image: str, config: Configuration = ()
