@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
@@ -97,6 +97,9 @@ class CheckResult(Frozen):
     url: str = ""
 
 
+WHOLE_SECOND = timedelta(seconds=1)
+
+
 class CommandName(StrEnum):
     """The slash commands that are understood."""
 
@@ -137,6 +140,12 @@ class Commanded(Frozen):
     """When the comment was written, as the forge says; None where there was no comment."""
     misread: tuple[str, ...] = ()
     """Lines that were meant as commands and are none, each in a sentence."""
+
+
+def older(said_at: datetime, moment: datetime) -> bool:
+    """Whether a comment was written before a moment. Forges tell the time of a comment in whole
+    seconds, so one of the same second may be the younger."""
+    return said_at + WHOLE_SECOND <= moment
 
 
 class Alert(Frozen):

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote
 from domain.clock import Clock
-from domain.event import Commanded, CommandName, Event
+from domain.event import Commanded, CommandName, Event, older
 from domain.naming import named
 from domain.refusal import Refusal, RefusalKind
 from nodes.standing import Heads, Standing, WhoMay, teams_named
@@ -35,8 +35,6 @@ JUDGED = frozenset(
     for one in (*STEERING_KINDS, CommandName.APPROVE, CommandName.REJECT, CommandName.OVERRIDE)
 )
 VOTES = (CommandName.APPROVE.value, CommandName.REJECT.value)
-SLACK = timedelta(seconds=1)
-"""The forge tells whole seconds: a comment of the same second may be the younger one."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,8 @@ class Ballots:
         if standing.unknown and not standing.has_any(roles):
             await self._refuse(signal, "unknown", f"{standing.unknown} Nothing was overridden.")
             return True
-        if _said_before(signal, known.run.created_at):
+        began = signal.event_id is not None and signal.event_id == known.run.event_id
+        if not began and _said_before(signal, known.run.created_at):
             await self._refuse(signal, "older", "The comment is older than the run.")
             return True
         if not standing.has_any(roles):
@@ -247,7 +246,7 @@ def _said_before(signal: SignalRow, moment: datetime) -> bool:
     else by when it came in."""
     said = signal.payload.get("said_at")
     if isinstance(said, str):
-        return datetime.fromisoformat(said) + SLACK <= moment
+        return older(datetime.fromisoformat(said), moment)
     return signal.at < moment
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from domain.event import Actor, Commanded, CommandName, Event
+from domain.event import Actor, Commanded, CommandName, Event, older
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
 from store.records import RunDetail, RunRow
 from web.tells import WORTH_RETRYING
@@ -59,6 +59,9 @@ class Revival:
         others = [one for one in intakes if one is not signal]
         if row.state not in WORTH_RETRYING:
             reason = f"run {str(row.id)[:8]} ended {row.state.value}; there is nothing to retry"
+            return event, [Ignore(reason=reason), *others]
+        if body.said_at is not None and older(body.said_at, row.created_at):
+            reason = f"the comment is older than run {str(row.id)[:8]}, which it would begin anew"
             return event, [Ignore(reason=reason), *others]
         if not body.roles and body.association.upper() not in TRUSTED:
             who = body.author.login
