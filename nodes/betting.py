@@ -60,6 +60,8 @@ USUAL_WINDOWS = 8
 """Fewest windows that show what is usual."""
 PRIOR_WINDOWS = 6.0
 """Windows' worth of belief, before any is seen, that errors do not come in clumps."""
+LEAST_COUNT = 1e-9
+"""Requests or events below which a count is none: the smallest doubles have no quotient."""
 LEAST_SPREAD = 0.05
 """Least chance that an error falls on the other side: keeps a lone one from weighing too much."""
 DISPERSION_DOUBT = 0.35
@@ -182,7 +184,7 @@ def split_dispersion(counted: Counted) -> Array:
         counted.base_total,
     )
     both, requests = bad + base_bad, total + base_total
-    counts = (both > 0) & (total > 0) & (base_total > 0)
+    counts = (both > LEAST_COUNT) & (total > LEAST_COUNT) & (base_total > LEAST_COUNT)
     requests = np.where(counts, requests, 1.0)
     mine = np.cumsum(np.where(counts, bad * base_total / requests, 0.0), -1)
     base = np.cumsum(np.where(counts, base_bad * total / requests, 0.0), -1)
@@ -209,7 +211,7 @@ def own_dispersion(counted: Counted) -> Array:
     bad, total = counted.bad, counted.total
     square = np.divide(bad * bad, total, out=np.zeros_like(bad), where=total > 0)
     squares, sum_bad, sum_total = (np.cumsum(one, -1) for one in (square, bad, total))
-    seen = sum_bad > 0
+    seen = sum_bad > LEAST_COUNT
     rate = np.divide(sum_bad, sum_total, out=np.ones_like(bad), where=seen)
     chi = np.where(seen, squares / rate - sum_bad, 0.0) / np.maximum(1 - rate, LEAST_SPREAD)
     return _dispersion(chi, np.cumsum(total > 0, -1))

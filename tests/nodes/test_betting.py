@@ -107,6 +107,20 @@ def test_a_window_of_nothing_changes_nothing() -> None:
     assert evidence_at_the_end(with_hole, 2) == pytest.approx(evidence_at_the_end(without, 2))
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 1e-310, 1e-200])
+@pytest.mark.parametrize("place", range(1, 16))
+@pytest.mark.filterwarnings("error")
+def test_counts_too_small_to_be_divided_are_none(tiny: float, place: int) -> None:
+    counts = [tiny if place >> index & 1 else usual for index, usual in enumerate((3, 90, 5, 800))]
+    bad, total, base_bad, base_total = counts
+    window = (min(bad, total), total, min(base_bad, base_total), base_total)
+    for counted in (rows(window), rows(window, window), rows((1, 90, 4, 800), window)):
+        for found in (split_dispersion(counted), own_dispersion(counted)):
+            assert np.isfinite(found).all()
+            assert (found >= 1).all()
+        assert not math.isnan(evidence_at_the_end(counted))
+
+
 def test_a_canary_that_is_steadily_worse_is_not_taken_for_one_that_scatters() -> None:
     steady = rows(*[(9, 600, 11, 5400)] * 12)
     assert split_dispersion(steady)[0, -1] == 1.0
