@@ -19,13 +19,14 @@ class RiskClass(StrEnum):
     HIGH = "high"
     CRITICAL = "critical"
 
-    @property
-    def rank(self) -> int:
-        """0 for low to 3 for critical, for comparisons."""
-        return _RANKS[self]
+    __hash__ = str.__hash__  # not by name in Python: decisions look things up by it
+
+    rank: int
+    """0 for low to 3 for critical, for comparisons."""
 
 
-_RANKS = {one: rank for rank, one in enumerate(RiskClass)}
+for _rank, _class in enumerate(RiskClass):
+    _class.rank = _rank
 
 
 class Step(Frozen):

@@ -22,7 +22,6 @@ from domain.state import Baseline
 from domain.verdict import Gap
 from policy.codeowners import PLACES, owned_paths
 from policy.facts import RepositoryPolicy
-from policy.matching import name_matches
 from policy.own import PATH, OwnRules, own_rules, tightened
 from policy.risk import listed_environment
 from policy.rules import Rules
@@ -140,7 +139,7 @@ class Inquiry:
     ) -> tuple[ErrorBudget, ...] | None:
         """What is left of the budgets of the target's objectives."""
         budget = rules.error_budget
-        if budget is None or not name_matches(listed, budget.environments):
+        if budget is None or listed not in budget.environments:
             return None
         service = self.catalogue().service(target.service)
         if service is None:

@@ -7,7 +7,8 @@ wait for CI does not keep people from being asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -44,9 +45,45 @@ from policy.rules import Rules
 
 Family = Callable[[Case], Iterable[Finding]]
 
-ALWAYS: Final[tuple[Family, ...]] = (change.findings, alerts.findings, waits.findings)
-"""Asked about every step on the way forward."""
+
+def _risk(case: Case) -> tuple[Finding, ...]:
+    reasons = "; ".join(case.risk_reasons)
+    return (note("risk.class", f"Risk {case.risk}: {reasons}."),)
+
+
+def _speaks(_case: Case) -> tuple[Finding, ...]:
+    return (allow("comms.allowed", "The step only speaks."),)
+
+
+def _looks(case: Case) -> tuple[Finding, ...]:
+    """A check changes nothing; going on in spite of its verdict does."""
+    concerns = (*slo.findings(case), *pauses.findings(case))
+    return concerns or (allow("read.allowed", "The step only looks."),)
+
+
+def _automatic_rollback(case: Case) -> tuple[Finding, ...]:
+    return (allow("rollback.always", f"Taking {case.place} back is allowed at any time."),)
+
+
+def _manual_rollback(case: Case) -> tuple[Finding, ...]:
+    said = f"{case.facts.change.author.login} asked for {case.place} to be taken back"
+    if case.rules.manual_rollback == "allow":
+        return (allow("rollback.manual", f"{said}."),)
+    remedy = "`/approve` by one of the roles asked for."
+    return (ask("rollback.manual", f"{said}, which needs an approval here.", remedy),)
+
+
+WAY_BACK: Final[tuple[Family, ...]] = (waits.findings, slo.findings, _automatic_rollback)
+"""Asked about a step of the automatic way back."""
+FORWARD: Final[tuple[Family, ...]] = (change.findings, alerts.findings, waits.findings)
+"""Asked about every other step."""
+SPEAKING: Final[tuple[Family, ...]] = (*FORWARD, _speaks)
+ACTING: Final[tuple[Family, ...]] = (*FORWARD, commands.findings, _risk)
+UNLOCKING: Final[tuple[Family, ...]] = (*ACTING, unlocking.findings)
+LOOKING: Final[tuple[Family, ...]] = (*ACTING, _looks)
+ROLLBACK: Final[tuple[Family, ...]] = (*ACTING, purpose.findings, _manual_rollback)
 RELEASE: Final[tuple[Family, ...]] = (
+    *ACTING,
     purpose.findings,
     windows.findings,
     canary.findings,
@@ -63,7 +100,6 @@ RELEASE: Final[tuple[Family, ...]] = (
     approvals.findings,
 )
 """Asked about a step that changes something."""
-_ORDER: Final = (Outcome.DENY, Outcome.WAIT, Outcome.NEEDS_APPROVAL, Outcome.ALLOW)
 
 
 def evaluate(rules: Rules, facts: Facts, now: datetime) -> Decision:
@@ -79,14 +115,32 @@ def evaluate(rules: Rules, facts: Facts, now: datetime) -> Decision:
 def _decide(rules: Rules, facts: Facts, now: datetime) -> Decision:
     listed = listed_environment(rules, facts.environment)
     risk, reasons = risk_of(rules, facts, listed)
-    case = Case(rules, facts, now, listed, risk, reasons)
-    asks: list[Finding] = []
-    others: list[Finding] = []
-    for one in _findings(case):
-        (asks if one.rule.outcome is Outcome.NEEDS_APPROVAL else others).append(one)
-    settled = Settled(()) if _beyond_votes(case) else settle(case, asks)
-    others += settled.findings
-    return _weighed(case, others, settled)
+    place = f"{facts.service or 'this change'} in {facts.environment or 'no environment'}"
+    case = Case(rules, facts, now, listed, risk, reasons, place)
+    found = Found()
+    for family in _families(case):
+        if said := family(case):
+            found.take(said)
+    asked, found.asks = found.asks, []
+    settled = Settled(()) if _beyond_votes(case) else settle(case, asked)
+    found.take(settled.findings)
+    return _weighed(case, found, settled)
+
+
+def _families(case: Case) -> tuple[Family, ...]:
+    """Everything that may have something to say, by what kind of step it is."""
+    facts = case.facts
+    if facts.rolling_back and case.leads_back:
+        return WAY_BACK
+    if facts.step.only_speaks:
+        return SPEAKING
+    if isinstance(facts.step.action, LockRelease):
+        return UNLOCKING
+    if case.only_looks:
+        return LOOKING
+    if facts.goal == "rollback" and case.leads_back:
+        return ROLLBACK
+    return RELEASE
 
 
 def _beyond_votes(case: Case) -> bool:
@@ -94,99 +148,63 @@ def _beyond_votes(case: Case) -> bool:
     return case.facts.rolling_back and case.leads_back and case.facts.verdict is None
 
 
-def _findings(case: Case) -> Iterator[Finding]:
-    """Everything that has something to say, by what kind of step it is."""
-    facts = case.facts
-    if facts.rolling_back and case.leads_back:
-        yield from waits.findings(case)
-        yield from slo.findings(case)
-        yield allow("rollback.always", f"Taking {case.place} back is allowed at any time.")
-        return
-    for family in ALWAYS:
-        yield from family(case)
-    if not facts.step.only_speaks:
-        yield from commands.findings(case)
-    if facts.step.only_speaks:
-        yield allow("comms.allowed", "The step only speaks.")
-        return
-    yield _risk(case)
-    if isinstance(facts.step.action, LockRelease):
-        yield from unlocking.findings(case)
-        return
-    if case.only_looks:
-        yield from _looking(case)
-    elif facts.goal == "rollback" and case.leads_back:
-        yield from purpose.findings(case)
-        yield _manual_rollback(case)
-    else:
-        for family in RELEASE:
-            yield from family(case)
+@dataclass(slots=True)
+class Found:
+    """What the families have said, by what they want; each list in the order it was said."""
+
+    denials: list[Finding] = field(default_factory=list)
+    waits: list[Finding] = field(default_factory=list)
+    asks: list[Finding] = field(default_factory=list)
+    allowed: list[Finding] = field(default_factory=list)
+
+    def take(self, findings: Iterable[Finding]) -> None:
+        """Put each with its like."""
+        for one in findings:
+            outcome = one.rule.outcome
+            if outcome is Outcome.ALLOW:
+                self.allowed.append(one)
+            elif outcome is Outcome.NEEDS_APPROVAL:
+                self.asks.append(one)
+            elif outcome is Outcome.WAIT:
+                self.waits.append(one)
+            else:
+                self.denials.append(one)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What all of it comes to."""
+        if self.denials:
+            return Outcome.DENY
+        if self.waits and any(one.patient for one in self.waits):
+            return Outcome.WAIT
+        if self.asks:
+            return Outcome.NEEDS_APPROVAL
+        return Outcome.WAIT if self.waits else Outcome.ALLOW
+
+    @property
+    def until(self) -> datetime | None:
+        """When the last of the waits may be over; None when one needs a signal to end."""
+        ends = [one.until for one in self.waits]
+        known = [one for one in ends if one is not None]
+        return max(known) if len(known) == len(ends) else None
 
 
-def _looking(case: Case) -> Iterator[Finding]:
-    """A check changes nothing; going on in spite of its verdict does."""
-    concerns = [*slo.findings(case), *pauses.findings(case)]
-    yield from concerns
-    if not concerns:
-        yield allow("read.allowed", "The step only looks.")
-
-
-def _risk(case: Case) -> Finding:
-    reasons = "; ".join(case.risk_reasons)
-    return note("risk.class", f"Risk {case.risk}: {reasons}.")
-
-
-def _manual_rollback(case: Case) -> Finding:
-    who = case.facts.change.author.login
-    if case.rules.manual_rollback == "allow":
-        return allow("rollback.manual", f"{who} asked for {case.place} to be taken back.")
-    return ask(
-        "rollback.manual",
-        f"{who} asked for {case.place} to be taken back, which needs an approval here.",
-        "`/approve` by one of the roles asked for.",
-    )
-
-
-def _weighed(case: Case, found: list[Finding], settled: Settled) -> Decision:
-    outcome = _outcome(found)
-    if outcome is Outcome.ALLOW and all(one.noted for one in found):
-        found.append(
-            allow("policy.clear", f"No rule stands against {case.facts.step.action.kind} now.")
-        )
-    rules = [one.rule for one in found]
+def _weighed(case: Case, found: Found, settled: Settled) -> Decision:
+    outcome = found.outcome
+    if outcome is Outcome.ALLOW and all(one.noted for one in found.allowed):
+        kind = case.facts.step.action.kind
+        found.allowed.append(allow("policy.clear", f"No rule stands against {kind} now."))
+    waiting, asking = outcome is Outcome.WAIT, outcome is Outcome.NEEDS_APPROVAL
+    ordered = (*found.denials, *found.waits, *found.asks, *found.allowed)
     return Decision(
         outcome=outcome,
         risk=case.risk,
-        rules=tuple([rule for of in _ORDER for rule in rules if rule.outcome is of]),
+        rules=tuple([one.rule for one in ordered]),
         policy_digest=case.rules.digest,
         at=case.now,
-        until=_until(outcome, found, settled),
-        requirement=settled.requirement if outcome is Outcome.NEEDS_APPROVAL else None,
+        until=found.until if waiting else settled.until if asking else None,
+        requirement=settled.requirement if asking else None,
     )
-
-
-def _outcome(found: list[Finding]) -> Outcome:
-    outcomes = [one.rule.outcome for one in found]  # few, and members of an enum hash slowly
-    if Outcome.DENY in outcomes:
-        return Outcome.DENY
-    for one in found:
-        if one.patient:
-            return Outcome.WAIT
-    for outcome in (Outcome.NEEDS_APPROVAL, Outcome.WAIT):
-        if outcome in outcomes:
-            return outcome
-    return Outcome.ALLOW
-
-
-def _until(outcome: Outcome, found: list[Finding], settled: Settled) -> datetime | None:
-    """For wait: when the last of the waits may be over; None when one needs a signal to end."""
-    if outcome is Outcome.NEEDS_APPROVAL:
-        return settled.until
-    if outcome is not Outcome.WAIT:
-        return None
-    ends = [one.until for one in found if one.outcome is Outcome.WAIT]
-    known = [one for one in ends if one is not None]
-    return max(known) if len(known) == len(ends) else None
 
 
 def _undecided(rules: Rules, now: datetime, error: Exception) -> Decision:

@@ -1,16 +1,16 @@
 """What the rule families work on (`Case`) and what they say (`Finding`).
 
 The same sentence is the same finding: a gate looks at a waiting step again and again, and says the
-same of it each time. Findings never change, so the few thousand last ones are kept.
+same of it each time. Findings never change, so the few thousand last ones are kept. Both are
+named tuples: frozen dataclasses take three times as long to be made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal, ParamSpec, cast
+from typing import Literal, NamedTuple, ParamSpec, cast
 
 from domain.action import (
     READ_ONLY_KINDS,
@@ -30,8 +30,7 @@ MOST_KEPT = 2048
 """Findings of one kind that are kept, the last ones asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing a rule family has to say."""
 
     rule: MatchedRule
@@ -48,8 +47,7 @@ class Finding:
         return self.rule.outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One question to policy, with what several families need to know about it."""
 
     rules: Rules
@@ -59,12 +57,8 @@ class Case:
     """The name under which the policy lists the environment; None: it does not."""
     risk: RiskClass
     risk_reasons: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        """`checkout in prod`, for sentences."""
-        facts = self.facts
-        return f"{facts.service or 'this change'} in {facts.environment or 'no environment'}"
+    place: str
+    """`checkout in prod`, for sentences."""
 
     @property
     def only_looks(self) -> bool:

@@ -13,12 +13,14 @@ from domain.plan import RiskClass
 from domain.yaml_source import Located, Path, decoded, load, validate
 from policy.calendars import BrokenCalendar, CalendarTimes, FreezeCalendar, read_calendar
 from policy.loading_evidence import (
+    Resolve,
     cost_rules,
     error_budget_rules,
     model_rules,
     secret_rules,
     vulnerability_rules,
 )
+from policy.matching import name_matches
 from policy.problems import problems_of, rows_for
 from policy.raw import RawPolicy
 from policy.raw_approvals import RawApprovals
@@ -40,7 +42,7 @@ from policy.rules import (
     Rules,
     WindowRules,
 )
-from policy.rules_evidence import RepositoryRules, SbomRules, SigningRules
+from policy.rules_evidence import Listed, RepositoryRules, SbomRules, SigningRules
 from policy.samples import failed_samples
 from policy.schedule import Window
 
@@ -96,11 +98,14 @@ def _digest(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> str:
 
 
 def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
+    def listed(patterns: tuple[str, ...]) -> Listed:
+        return frozenset(one for one in raw.environments if name_matches(one, patterns))
+
     return Rules(
         digest=_digest(raw, calendars),
         superseded_in_flight=raw.releases.superseded_in_flight,
         manual_rollback=raw.rollback.manual,
-        risk=_risk(raw, raw.risk),
+        risk=_risk(raw, raw.risk, listed),
         windows=WindowRules(
             deny=tuple(window_of(one, raw.windows.timezone, calendars) for one in raw.windows.deny),
             allow=tuple(
@@ -112,7 +117,7 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
         approvals=_approvals(raw),
         canary=CanaryRules(
             max_first_weight=raw.canary.max_first_weight,
-            required_in=raw.canary.required_in,
+            required_in=listed(raw.canary.required_in),
             missing=raw.canary.missing,
             blue_green=raw.canary.blue_green,
         ),
@@ -123,13 +128,15 @@ def _rules(raw: RawPolicy, calendars: Mapping[str, FreezeCalendar]) -> Rules:
         },
         slo_burn=raw.slo.burn,
         slo_replaces_bad=raw.slo.replaces_bad,
-        error_budget=error_budget_rules(raw.slo.error_budget),
-        checks=CheckRules(raw.checks.environments, raw.checks.required),
-        vulnerabilities=vulnerability_rules(raw.security),
-        secrets=secret_rules(raw.security.secrets),
-        signing=SigningRules(raw.signing.required_in, raw.signing.unverified, raw.signing.unknown),
-        sbom=SbomRules(raw.sbom.required_in, raw.sbom.absent, raw.sbom.unknown),
-        cost=cost_rules(raw.cost),
+        error_budget=error_budget_rules(raw.slo.error_budget, listed),
+        checks=CheckRules(listed(raw.checks.environments), raw.checks.required),
+        vulnerabilities=vulnerability_rules(raw.security, listed),
+        secrets=secret_rules(raw.security.secrets, listed),
+        signing=SigningRules(
+            listed(raw.signing.required_in), raw.signing.unverified, raw.signing.unknown
+        ),
+        sbom=SbomRules(listed(raw.sbom.required_in), raw.sbom.absent, raw.sbom.unknown),
+        cost=cost_rules(raw.cost, listed),
         models={agent: model_rules(one) for agent, one in raw.models.items()},
         repositories=RepositoryRules(
             raw.repositories.own_policy == "tighten",
@@ -179,14 +186,14 @@ def manifest_rules(raw: RawManifests) -> ManifestRules:
     )
 
 
-def _risk(raw: RawPolicy, risk: RawRisk) -> RiskRules:
+def _risk(raw: RawPolicy, risk: RawRisk, listed: Resolve) -> RiskRules:
     return RiskRules(
         environments={name: one.risk for name, one in raw.environments.items()},
         unknown_paths=risk.unknown_paths,
         without_canary=risk.without_canary,
         many_paths=(risk.many_paths.more_than, risk.many_paths.to) if risk.many_paths else None,
         many_lines=(risk.many_lines.more_than, risk.many_lines.to) if risk.many_lines else None,
-        blast_radius=_blast_radius(risk.blast_radius),
+        blast_radius=_blast_radius(risk.blast_radius, listed),
         first_install=risk.irreversible.first_install if risk.irreversible else None,
         raises=(*raises_of(risk.raise_), *_irreversible(risk)),
     )
@@ -204,10 +211,10 @@ def _irreversible(risk: RawRisk) -> tuple[RaiseRule, ...]:
     return (RaiseRule.of("irreversible", one.paths, one.to),)
 
 
-def _blast_radius(one: RawBlastRadius | None) -> BlastRadius | None:
+def _blast_radius(one: RawBlastRadius | None, listed: Resolve) -> BlastRadius | None:
     if one is None:
         return None
-    return BlastRadius(one.environments, one.traffic, one.replicas, one.services, one.to)
+    return BlastRadius(listed(one.environments), one.traffic, one.replicas, one.services, one.to)
 
 
 def window_of(one: RawWindow, zone: ZoneInfo, calendars: Mapping[str, FreezeCalendar]) -> Window:

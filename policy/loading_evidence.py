@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from policy.raw_delivery import RawErrorBudget
 from policy.raw_security import RawException, RawSecrets, RawSecurity
 from policy.raw_spending import RawBudget, RawCost
@@ -9,17 +11,21 @@ from policy.rules_evidence import (
     CostRules,
     ErrorBudgetRules,
     ExceptionRule,
+    Listed,
     ModelRules,
     SecretRules,
     VulnerabilityRules,
 )
 
+Resolve = Callable[[tuple[str, ...]], Listed]
+"""From patterns to the environments that the policy lists and that fit one of them."""
 
-def vulnerability_rules(raw: RawSecurity) -> VulnerabilityRules:
+
+def vulnerability_rules(raw: RawSecurity, listed: Resolve) -> VulnerabilityRules:
     """The section `security`, without secrets."""
     return VulnerabilityRules(
-        environments=raw.environments,
-        required_in=raw.required_in,
+        environments=listed(raw.environments),
+        required_in=listed(raw.required_in),
         missing=raw.missing,
         deny_from=raw.cvss.deny_from,
         ask_from=raw.cvss.ask_from,
@@ -43,16 +49,16 @@ def _exception(raw: RawException) -> ExceptionRule:
     )
 
 
-def secret_rules(raw: RawSecrets) -> SecretRules:
+def secret_rules(raw: RawSecrets, listed: Resolve) -> SecretRules:
     """The section `security.secrets`."""
-    return SecretRules(raw.found, raw.required_in, raw.missing)
+    return SecretRules(raw.found, listed(raw.required_in), raw.missing)
 
 
-def cost_rules(raw: RawCost) -> CostRules:
+def cost_rules(raw: RawCost, listed: Resolve) -> CostRules:
     """The section `cost`."""
     return CostRules(
-        environments=raw.environments,
-        required_in=raw.required_in,
+        environments=listed(raw.environments),
+        required_in=listed(raw.required_in),
         currency=raw.currency,
         most_monthly=raw.most_monthly,
         most_growth=raw.most_growth,
@@ -67,12 +73,12 @@ def model_rules(raw: RawBudget) -> ModelRules:
     return ModelRules(raw.turns, raw.tokens, raw.cost, raw.wall_time.total_seconds(), raw.tools)
 
 
-def error_budget_rules(raw: RawErrorBudget | None) -> ErrorBudgetRules | None:
+def error_budget_rules(raw: RawErrorBudget | None, listed: Resolve) -> ErrorBudgetRules | None:
     """The section `slo.error_budget`."""
     if raw is None:
         return None
     return ErrorBudgetRules(
-        environments=raw.environments,
+        environments=listed(raw.environments),
         seconds=raw.window.total_seconds(),
         ask_below=raw.ask_below,
         deny_below=raw.deny_below,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from domain.action import K8sDeploy
 from domain.plan import RiskClass
 from policy.facts import Facts
 from policy.matching import name_matches
-from policy.rules import Rules
+from policy.rules import BlastRadius, RiskRules, Rules
 
 Raised = tuple[RiskClass, str]
 
@@ -24,11 +25,7 @@ def listed_environment(rules: Rules, environment: str | None) -> str | None:
 
 def wants_canary(rules: Rules, facts: Facts, listed: str | None) -> bool:
     """Whether the policy wants a canary for this release."""
-    return (
-        listed is not None
-        and facts.goal == "release"
-        and name_matches(listed, rules.canary.required_in)
-    )
+    return listed in rules.canary.required_in and facts.goal == "release"
 
 
 def risk_of(rules: Rules, facts: Facts, listed: str | None) -> tuple[RiskClass, tuple[str, ...]]:
@@ -39,39 +36,45 @@ def risk_of(rules: Rules, facts: Facts, listed: str | None) -> tuple[RiskClass, 
     """
     if facts.step.only_speaks:
         return RiskClass.LOW, ("it only speaks",)
-    found = list(_raised(rules, facts, listed))
-    highest, most = found[0][0], -1
-    for one, _ in found:
-        rank = one.rank
-        if rank > most:
-            highest, most = one, rank
-    return highest, tuple([f"{why} ({one})" for one, why in found])
+    found = _raised(rules.risk, facts, listed)
+    if not facts.canary_planned and wants_canary(rules, facts, listed):
+        found.insert(1, (rules.risk.without_canary, "no canary is planned"))
+    highest, reasons = RiskClass.LOW, []
+    for one, why in found:
+        if one.rank > highest.rank:
+            highest = one
+        reasons.append(f"{why} ({one})")
+    return highest, tuple(reasons)
 
 
-def _raised(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:
+def _raised(rules: RiskRules, facts: Facts, listed: str | None) -> list[Raised]:
+    """The environment first, then all that is against the change."""
     if listed is None:
-        yield RiskClass.CRITICAL, f"environment {facts.environment} is not listed"
+        found = [(RiskClass.CRITICAL, f"environment {facts.environment} is not listed")]
     else:
-        yield rules.risk.environments[listed], f"environment {facts.environment}"
-    if wants_canary(rules, facts, listed) and not facts.canary_planned:
-        yield rules.risk.without_canary, "no canary is planned"
-    yield from _by_reach(rules, facts, listed)
-    if rules.risk.first_install is not None and facts.first_install is not False:
+        found = [(rules.environments[listed], f"environment {facts.environment}")]
+    radius = rules.blast_radius
+    if radius is not None and listed in radius.environments:
+        found += _by_reach(radius, facts)
+    if rules.first_install is not None and facts.first_install is not False:
         why = (
             "nothing runs there yet, so there is no version to go back to"
             if facts.first_install
             else "it is not known whether anything runs there"
         )
-        yield rules.risk.first_install, why
-    yield from _by_lines(rules, facts.change.lines)
-    yield from _by_paths(rules, facts.change.paths)
+        found.append((rules.first_install, why))
+    many, lines = rules.many_lines, facts.change.lines
+    if many is not None and lines is not None and lines > many[0]:
+        found.append((many[1], f"{lines} lines change, more than {many[0]}"))
+    if facts.change.paths is None:
+        found.append((rules.unknown_paths, "the changed paths are unknown"))
+    elif facts.change.paths:
+        found += _by_paths(rules, facts.change.paths)
+    return found
 
 
-def _by_reach(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised]:
+def _by_reach(radius: BlastRadius, facts: Facts) -> Iterator[Raised]:
     """How much a mistake would reach at once: traffic, pods, services."""
-    radius = rules.risk.blast_radius
-    if radius is None or listed is None or not name_matches(listed, radius.environments):
-        return
     share = 100 if facts.first_weight is None else facts.first_weight
     if radius.traffic is not None and share > radius.traffic:
         yield radius.to, f"{share}% of the traffic at first, more than {radius.traffic}%"
@@ -81,25 +84,21 @@ def _by_reach(rules: Rules, facts: Facts, listed: str | None) -> Iterator[Raised
         yield radius.to, f"{facts.services} services at once, more than {radius.services}"
 
 
-def _by_lines(rules: Rules, lines: int | None) -> Iterator[Raised]:
-    many = rules.risk.many_lines
-    if many is not None and lines is not None and lines > many[0]:
-        yield many[1], f"{lines} lines change, more than {many[0]}"
-
-
-def _by_paths(rules: Rules, paths: tuple[str, ...] | None) -> Iterator[Raised]:
-    if paths is None:
-        yield rules.risk.unknown_paths, "the changed paths are unknown"
-        return
-    many = rules.risk.many_paths
+@lru_cache(maxsize=128)
+def _by_paths(rules: RiskRules, paths: tuple[str, ...]) -> tuple[Raised, ...]:
+    """How many files change, and which: the same at each look at a change."""
+    found: list[Raised] = []
+    many = rules.many_paths
     if many is not None and len(paths) > many[0]:
-        yield many[1], f"{len(paths)} paths change, more than {many[0]}"
-    for rule in rules.risk.raises:
+        found.append((many[1], f"{len(paths)} paths change, more than {many[0]}"))
+    for rule in rules.raises:
+        fits = rule.fits.fullmatch
         for path in paths:
-            if rule.fits.fullmatch(path) is not None:
+            if fits(path) is not None:
                 text = next(one.text for one in rule.patterns if one.matches(path))
-                yield rule.to, f"{path} matches {text} of {rule.id}"
+                found.append((rule.to, f"{path} matches {text} of {rule.id}"))
                 break
+    return tuple(found)
 
 
 def rolls_stable_first(facts: Facts) -> bool:

@@ -15,6 +15,7 @@ from policy.rules_evidence import (
     Answer,
     CostRules,
     ErrorBudgetRules,
+    Listed,
     ModelRules,
     RepositoryRules,
     SbomRules,
@@ -47,7 +48,7 @@ class RaiseRule:
 class BlastRadius:
     """Limits of what a mistake may reach before the class is at least `to`; None: no limit."""
 
-    environments: tuple[str, ...]
+    environments: Listed
     traffic: int | None
     replicas: int | None
     services: int | None
@@ -68,6 +69,10 @@ class RiskRules:
     """Where nothing runs yet; None: it does not count."""
     raises: tuple[RaiseRule, ...]
 
+    def __hash__(self) -> int:
+        """Cheap, as that of `WindowRules`."""
+        return len(self.raises)
+
 
 @dataclass(frozen=True, slots=True)
 class WindowRules:
@@ -80,7 +85,7 @@ class WindowRules:
 
     def __hash__(self) -> int:
         """Cheap, since decisions look things up by it; a process has few policies at a time."""
-        return hash((len(self.deny), len(self.allow), self.when_closed, self.in_flight))
+        return len(self.deny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +100,17 @@ class ApprovalRules:
     unknown_owners: Answer = "approve"
     """Code owners are wanted, and it is not known who they are."""
 
+    def __hash__(self) -> int:
+        """Cheap, as that of `WindowRules`."""
+        return len(self.needed)
+
 
 @dataclass(frozen=True, slots=True)
 class CanaryRules:
     """The limits of the first canary step. Weights in percent."""
 
     max_first_weight: int
-    required_in: tuple[str, ...]
+    required_in: Listed
     missing: Answer
     blue_green: Literal["deny", "approve", "allow"] = "deny"
     """All traffic at once, to a version at full size."""
@@ -111,7 +120,7 @@ class CanaryRules:
 class CheckRules:
     """What CI has to say."""
 
-    environments: tuple[str, ...]
+    environments: Listed
     required: tuple[str, ...]
     also: tuple[str, ...] = ()
     """Required as well, by the repository; they do not say that nothing else counts."""

@@ -11,6 +11,8 @@ from domain.evidence import Vulnerability
 from policy.matching import name_matches
 
 Answer = Literal["approve", "deny"]
+Listed = frozenset[str]
+"""Environments by the names under which the policy lists them; its patterns are resolved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class ExceptionRule:
 class VulnerabilityRules:
     """What becomes of vulnerabilities, and of scans that are not there."""
 
-    environments: tuple[str, ...]
-    required_in: tuple[str, ...]
+    environments: Listed
+    required_in: Listed
     missing: Answer
     deny_from: float
     ask_from: float
@@ -56,7 +58,7 @@ class SecretRules:
     """What becomes of secrets in a change, and of changes that nobody looked through."""
 
     found: Answer
-    required_in: tuple[str, ...]
+    required_in: Listed
     missing: Answer
 
 
@@ -64,7 +66,7 @@ class SecretRules:
 class SigningRules:
     """Where a verified signature has to be there."""
 
-    required_in: tuple[str, ...]
+    required_in: Listed
     unverified: Answer
     unknown: Answer
 
@@ -73,7 +75,7 @@ class SigningRules:
 class SbomRules:
     """Where a bill of materials has to be there."""
 
-    required_in: tuple[str, ...]
+    required_in: Listed
     absent: Answer
     unknown: Answer
 
@@ -82,8 +84,8 @@ class SbomRules:
 class CostRules:
     """Limits of the monthly cost, in `currency` and in percent of growth."""
 
-    environments: tuple[str, ...]
-    required_in: tuple[str, ...]
+    environments: Listed
+    required_in: Listed
     currency: str
     most_monthly: float
     most_growth: float
@@ -111,7 +113,7 @@ class ModelRules:
 class ErrorBudgetRules:
     """What is left of the error budget, in percent, below which people are asked or it denies."""
 
-    environments: tuple[str, ...]
+    environments: Listed
     seconds: float
     ask_below: float
     deny_below: float

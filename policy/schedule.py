@@ -96,6 +96,7 @@ def _opening(deny: tuple[Window, ...], allow: tuple[Window, ...], at: datetime) 
     return None
 
 
+@lru_cache(maxsize=1024)
 def told(at: datetime, zone: ZoneInfo) -> str:
     """`Mon 2026-03-30 08:00 Europe/Berlin`."""
     local = at.astimezone(zone)

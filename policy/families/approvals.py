@@ -12,6 +12,7 @@ from domain.decision import MatchedRule, Outcome, Requirement
 from domain.evidence import OwnedPath
 from domain.plan import RiskClass
 from policy.finding import Case, Finding, allow, answered, ask, deny
+from policy.rules import ApprovalRules
 from policy.votes import same_person, voter_refusal
 
 _GIVEN = frozenset({ApprovalState.APPROVED, ApprovalState.SPENT})
@@ -38,19 +39,19 @@ class Tally:
     refused: tuple[str, ...]
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> tuple[Finding, ...]:
     """The approval that environment and risk class call for."""
     need = case.rules.approvals.needed.get((case.listed or "", case.risk))
-    if need is not None:
-        who = _who(need)
-        yield ask(
-            "approval.required",
-            f"{case.place} at risk {case.risk} needs {need.count} "
-            f"approval{'s' if need.count > 1 else ''} by {who}.",
-            f"`/approve` by {who}.",
-        )
-        if need.code_owners:
-            yield from _owners(case)
+    if need is None:
+        return ()
+    who = _who(need)
+    required = ask(
+        "approval.required",
+        f"{case.place} at risk {case.risk} needs {need.count} "
+        f"approval{'s' if need.count > 1 else ''} by {who}.",
+        f"`/approve` by {who}.",
+    )
+    return (required, *_owners(case)) if need.code_owners else (required,)
 
 
 def _owners(case: Case) -> Iterator[Finding]:
@@ -118,13 +119,18 @@ def requirement_for(case: Case, asks: Sequence[Finding] = ()) -> Requirement:
     need = approvals.needed.get((case.listed or "", case.risk)) or approvals.otherwise
     owners = tuple(_groups(case.facts.owned or ())) if need.code_owners else ()
     names = tuple(sorted({one.rule.rule for one in asks}))
-    return _requirement(need, owners, names)
+    return _requirement(approvals, case.listed or "", case.risk, owners, names)
 
 
 @lru_cache(maxsize=1024)
 def _requirement(
-    need: Requirement, owners: tuple[tuple[str, ...], ...], asks: tuple[str, ...]
+    approvals: ApprovalRules,
+    listed: str,
+    risk: RiskClass,
+    owners: tuple[tuple[str, ...], ...],
+    asks: tuple[str, ...],
 ) -> Requirement:
+    need = approvals.needed.get((listed, risk)) or approvals.otherwise
     return need.model_copy(update={"owners": owners, "asks": asks})
 
 
@@ -280,5 +286,5 @@ def _next_turn(request: ApprovalRequest, now: datetime) -> datetime | None:
 
 
 def _who(need: Requirement) -> str:
-    teams = (f"team {one}" for one in need.teams)
-    return " or ".join((*need.roles, *teams)) or "anyone with a role"
+    teams = [f"team {one}" for one in need.teams]
+    return " or ".join([*need.roles, *teams]) or "anyone with a role"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from domain.action import K8sDeploy
@@ -11,22 +11,24 @@ from policy.families.overrides import judged_overrides
 from policy.finding import Case, Finding, allow, ask, deny
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Only about what begins: a change in flight has been let in already."""
-    action = case.facts.step.action
+    action, history = case.facts.step.action, case.facts.history
     if not isinstance(action, K8sDeploy) or case.facts.in_flight:
-        return
-    if case.facts.history is None:
-        yield ask(
-            "autonomy.unknown",
-            f"It could not be read what happened in {case.place} before.",
-            "Look at the releases of the service, then approve; or `/retry` later.",
-        )
-        return
-    if not case.facts.history:
-        return
-    yield from _quarantine(case, action.image, case.facts.history)
-    yield from _flapping(case, case.facts.history)
+        return ()
+    if history is None:
+        return (_unknown(case),)
+    if not history:
+        return ()
+    return (*_quarantine(case, action.image, history), *_flapping(case, history))
+
+
+def _unknown(case: Case) -> Finding:
+    return ask(
+        "autonomy.unknown",
+        f"It could not be read what happened in {case.place} before.",
+        "Look at the releases of the service, then approve; or `/retry` later.",
+    )
 
 
 def _quarantine(case: Case, image: str, history: tuple[ReleaseFact, ...]) -> Iterator[Finding]:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from operator import attrgetter
 
 from domain.evidence import ErrorBudget
 from policy.finding import Case, Finding, answered, ask, deny, note
-from policy.matching import name_matches
 from policy.rules_evidence import ErrorBudgetRules
 
+_REMAINING = attrgetter("remaining")
 
-def findings(case: Case) -> Iterator[Finding]:
+
+def findings(case: Case) -> tuple[Finding, ...]:
     """Asked before a target is changed; what has begun is judged by its own checks."""
     rules, facts = case.rules.error_budget, case.facts
-    if rules is None or case.listed is None or facts.in_flight or facts.goal != "release":
-        return
-    if not name_matches(case.listed, rules.environments):
-        return
+    if rules is None or facts.in_flight or facts.goal != "release":
+        return ()
+    if case.listed not in rules.environments:
+        return ()
     budgets = facts.error_budgets
-    unknown = [one for one in budgets if one.remaining is None] if budgets else []
-    if budgets is None or unknown:
-        why = "; ".join(f"{one.sli}: {one.reason or 'no data'}" for one in unknown) or "not read"
-        yield answered(
-            rules.unknown,
-            "slo.budget_unknown",
-            f"What is left of the error budget of {case.place} is not known ({why}).",
-            "Make the metrics reachable, then `/retry`",
-        )
-    known = [one for one in budgets or () if one.remaining is not None]
-    if known:
-        yield _judged(case, rules, min(known, key=lambda one: one.remaining or 0.0))
+    if budgets is None:
+        return (_unknown(case, rules, "not read"),)
+    known = [one for one in budgets if one.remaining is not None]
+    judged = (_judged(case, rules, min(known, key=_REMAINING)),) if known else ()
+    if len(known) == len(budgets):
+        return judged
+    silent = [one for one in budgets if one.remaining is None]
+    why = "; ".join([f"{one.sli}: {one.reason or 'no data'}" for one in silent])
+    return (_unknown(case, rules, why), *judged)
+
+
+def _unknown(case: Case, rules: ErrorBudgetRules, why: str) -> Finding:
+    return answered(
+        rules.unknown,
+        "slo.budget_unknown",
+        f"What is left of the error budget of {case.place} is not known ({why}).",
+        "Make the metrics reachable, then `/retry`",
+    )
 
 
 def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:

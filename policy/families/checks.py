@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from policy.facts import CheckFact
 from policy.finding import Case, Finding, ask, deny, wait
-from policy.matching import name_matches
 
 LOOK_AGAIN = timedelta(seconds=60)
 """A CI event wakes the run; this is for the case that it got lost."""
 _GOOD = frozenset({"success", "neutral"})
 _SKIPPED = "skipped"
 _PENDING = frozenset({None, "pending"})
+_NOT_FAILED = _GOOD | _PENDING | {_SKIPPED}
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Required checks that failed, were skipped or are not there; else any that failed.
 
     Once a target is being changed only a failed required check counts: it takes the change back.
     """
     rules, facts = case.rules.checks, case.facts
-    if case.listed is None or not name_matches(case.listed, rules.environments):
-        return
-    by_name = {one.name: one for one in facts.checks}
+    if case.listed not in rules.environments:
+        return ()
+    others: tuple[Finding, ...] = ()
     if not rules.required and not facts.in_flight:
-        yield from _failed(
-            one for one in facts.checks if _has_failed(one) and one.name not in rules.also
-        )
-    names = tuple(dict.fromkeys((*rules.required, *rules.also)))
-    if not names:
-        return
+        others = _failed([one for one in facts.checks if one.name not in rules.also])
+    if not rules.required and not rules.also:
+        return others
+    return (*others, *_required(case, tuple(dict.fromkeys((*rules.required, *rules.also)))))
+
+
+def _required(case: Case, names: tuple[str, ...]) -> Iterator[Finding]:
+    by_name = {one.name: one for one in case.facts.checks}
     required = [by_name.get(name) or CheckFact(name=name, conclusion=None) for name in names]
-    yield from _failed(one for one in required if _has_failed(one))
-    if facts.in_flight:
+    yield from _failed(required)
+    if case.facts.in_flight:
         return
     yield from _skipped([one.name for one in required if one.conclusion == _SKIPPED])
     missing = [name for name in names if name not in by_name]
@@ -43,17 +45,19 @@ def findings(case: Case) -> Iterator[Finding]:
 
 def _has_failed(check: CheckFact) -> bool:
     """Everything that is neither good, skipped nor still coming; also words nobody knows."""
-    return check.conclusion not in _GOOD | _PENDING | {_SKIPPED}
+    return check.conclusion not in _NOT_FAILED
 
 
-def _failed(checks: Iterator[CheckFact]) -> Iterator[Finding]:
-    words = [f"{one.name} ({one.conclusion})" for one in checks]
-    if words:
-        yield deny(
-            "checks.failed",
-            f"CI did not pass on this commit: {', '.join(words)}.",
-            "Mend it or run it again, then `/retry`.",
-        )
+def _failed(checks: Sequence[CheckFact]) -> tuple[Finding, ...]:
+    words = [f"{one.name} ({one.conclusion})" for one in checks if _has_failed(one)]
+    if not words:
+        return ()
+    failed = deny(
+        "checks.failed",
+        f"CI did not pass on this commit: {', '.join(words)}.",
+        "Mend it or run it again, then `/retry`.",
+    )
+    return (failed,)
 
 
 def _skipped(names: list[str]) -> Iterator[Finding]:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from policy.finding import Case, Finding, deny
 
 MAY_COMMAND = ("developer", "release-manager", "sre-lead", "admin")
 """Any of these may `/deploy` and `/rollback`; approvals and windows come on top."""
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> tuple[Finding, ...]:
     """Deny what somebody without a role asked for, and what nobody can vouch for."""
     commander = case.facts.commander
     if commander is None:
-        return
+        return ()
     if commander.roles is None:
-        yield deny(
+        unknown = deny(
             "command.roles_unknown",
             f"It could not be found out what {commander.login} may do on the repository.",
             "Give the command through the API with a token, or make the forge reachable.",
         )
-    elif not set(commander.roles) & set(MAY_COMMAND):
-        yield deny(
-            "command.role",
-            f"{commander.login} may not give this command.",
-            f"It takes one of {', '.join(MAY_COMMAND)}: write access to the repository gives "
-            "developer.",
-        )
+        return (unknown,)
+    if set(commander.roles) & set(MAY_COMMAND):
+        return ()
+    refused = deny(
+        "command.role",
+        f"{commander.login} may not give this command.",
+        f"It takes one of {', '.join(MAY_COMMAND)}: write access to the repository gives "
+        "developer.",
+    )
+    return (refused,)

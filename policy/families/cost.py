@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from domain.evidence import CostEstimate
 from policy.finding import Case, Finding, answered, note
-from policy.matching import name_matches
 
 MOST_NAMED = 5
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """No estimate where one has to be; resources without a price; above a limit."""
     rules, cost = case.rules.cost, case.facts.evidence.cost
-    if case.listed is None:
-        return
     if cost is None:
-        if name_matches(case.listed, rules.required_in):
-            yield answered(
-                rules.unknown,
-                "cost.unknown",
-                f"Nobody has estimated what {case.place} would cost.",
-                "Let the plan be priced, then `/retry`",
-            )
-        return
-    if name_matches(case.listed, rules.environments):
-        yield from _judged(case, cost)
+        return (_missing(case),) if case.listed in rules.required_in else ()
+    return _judged(case, cost) if case.listed in rules.environments else ()
+
+
+def _missing(case: Case) -> Finding:
+    return answered(
+        case.rules.cost.unknown,
+        "cost.unknown",
+        f"Nobody has estimated what {case.place} would cost.",
+        "Let the plan be priced, then `/retry`",
+    )
 
 
 def _judged(case: Case, cost: CostEstimate) -> Iterator[Finding]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
+from policy.facts import ManifestFact
 from policy.finding import Case, Finding, ask, deny
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Broken rules for manifests, each with path and fix; objects that could not be judged."""
-    facts = case.facts
-    if facts.manifests is None:
-        yield _unknown(case)
-        return
-    for one in facts.manifests:
-        say = deny if one.bearing == "deny" else ask
-        rule = f"manifests.{one.rule}"
-        yield say(rule, f"{one.object}, {one.path}: {one.message}", one.fix)
+    broken = case.facts.manifests
+    return [_broken(one) for one in broken] if broken is not None else (_unknown(case),)
+
+
+def _broken(one: ManifestFact) -> Finding:
+    say = deny if one.bearing == "deny" else ask
+    return say(f"manifests.{one.rule}", f"{one.object}, {one.path}: {one.message}", one.fix)
 
 
 def _unknown(case: Case) -> Finding:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from domain.evidence import ModelUse
 from policy.finding import Case, Finding, deny
 from policy.rules_evidence import ModelRules
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """A plan made beyond its budget, or with tools it may not call, is not carried out."""
     use = case.facts.evidence.model
-    if use is None:
-        return
+    return _judged(case, use) if use is not None else ()
+
+
+def _judged(case: Case, use: ModelUse) -> Iterator[Finding]:
     over = overspent(case.rules.models, use)
     if over:
         yield deny(

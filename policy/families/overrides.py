@@ -14,14 +14,15 @@ class Judged:
     """An override in words. `refusal` says why it does not count; '' when it does."""
 
     who: str
-    words: str
+    words: str = ""
+    """What it says, when it counts."""
     refusal: str = ""
 
 
 def judged_overrides(case: Case) -> tuple[Judged, ...]:
     """Every override on record, judged at the case's time; where the risk wants a second person,
     one alone does not count."""
-    found = tuple(_judged(case, one) for one in case.facts.overrides)
+    found = tuple([_judged(case, one) for one in case.facts.overrides])
     people = {one.who.casefold() for one in found if not one.refusal}
     if len(people) != 1 or case.risk not in case.rules.overrides.second_person:
         return found
@@ -30,27 +31,28 @@ def judged_overrides(case: Case) -> tuple[Judged, ...]:
         "`/override <reason>` is missing."
     )
     return tuple(
-        one if one.refusal else Judged(one.who, one.words, alone.format(one.who)) for one in found
+        one if one.refusal else Judged(one.who, refusal=alone.format(one.who)) for one in found
     )
 
 
 def _judged(case: Case, override: OverrideFact) -> Judged:
     rules = case.rules.overrides
     until = min(override.expires_at, override.at + rules.max_duration)
-    who = override.principal
+    who, reason = override.principal, override.reason.strip()
     refusal = ""
     if is_bot(who):
         refusal = f"{who} is a bot, so its override does not count."
     elif not set(override.roles) & set(rules.roles):
         refusal = f"{who} overrode it without a role that may ({' or '.join(rules.roles)})."
-    elif len(override.reason.strip()) < rules.min_reason:
+    elif len(reason) < rules.min_reason:
         refusal = (
-            f"The override by {who} gives a reason of {len(override.reason.strip())} letters; "
+            f"The override by {who} gives a reason of {len(reason)} letters; "
             f"it takes {rules.min_reason}."
         )
     elif override.at > case.now:
         refusal = f"The override by {who} begins only at {override.at:%Y-%m-%d %H:%M} UTC."
     elif until <= case.now:
         refusal = f"The override by {who} ended at {until:%Y-%m-%d %H:%M} UTC."
-    words = f"{who} overrode it until {until:%Y-%m-%d %H:%M} UTC: {override.reason.strip()}."
-    return Judged(who, words, refusal)
+    if refusal:
+        return Judged(who, refusal=refusal)
+    return Judged(who, f"{who} overrode it until {until:%Y-%m-%d %H:%M} UTC: {reason}.")

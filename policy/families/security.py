@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from domain.evidence import Scan, VexStatement, Vulnerability
@@ -15,28 +15,30 @@ MOST_NAMED = 5
 """Findings that one sentence names; the rest is counted."""
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Scans that are missing, skipped or failed; then what the others found, worst first."""
     rules, scans = case.rules.vulnerabilities, case.facts.evidence.scans
-    if case.listed is None:
-        return
-    if not scans and name_matches(case.listed, rules.required_in):
-        yield answered(
-            rules.missing,
-            "security.scan_missing",
-            f"Nobody has scanned what would be released to {case.place} for vulnerabilities.",
-            "Run the scan and deliver its report, then `/retry`",
-        )
-    if not name_matches(case.listed, rules.environments):
-        return
-    yield from _not_done(rules, [one for one in scans if one.state != "done"])
+    if not scans:
+        return (_missing(case),) if case.listed in rules.required_in else ()
+    if case.listed not in rules.environments:
+        return ()
+    unknown = _not_done(rules, [one for one in scans if one.state != "done"])
     found = {
         (one.id.casefold(), one.package, one.version): one
         for scan in scans
         if scan.state == "done"
         for one in scan.findings
     }
-    yield from _judged(case, list(found.values()))
+    return (*unknown, *_judged(case, list(found.values())))
+
+
+def _missing(case: Case) -> Finding:
+    return answered(
+        case.rules.vulnerabilities.missing,
+        "security.scan_missing",
+        f"Nobody has scanned what would be released to {case.place} for vulnerabilities.",
+        "Run the scan and deliver its report, then `/retry`",
+    )
 
 
 def _not_done(rules: VulnerabilityRules, scans: list[Scan]) -> Iterator[Finding]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from policy.finding import Case, Finding, answered, note
-from policy.matching import name_matches
 
 MOST_NAMED = 5
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Secrets that were found or not looked for; a signature or an SBOM that is not there."""
     if case.listed is None:
-        return
-    yield from _secrets(case)
-    yield from _signature(case)
-    yield from _sbom(case)
+        return ()
+    return (*_secrets(case), *_signature(case), *_sbom(case))
 
 
 def _secrets(case: Case) -> Iterator[Finding]:
@@ -31,7 +28,7 @@ def _secrets(case: Case) -> Iterator[Finding]:
             f"Take them out of use first ({scan.hits[0].advice}), then out of the change and its "
             "history",
         )
-    if not name_matches(case.listed or "", rules.required_in):
+    if case.listed not in rules.required_in:
         return
     if scan is None or not scan.complete:
         unread = f"{len(scan.unread)} files could not be read" if scan and scan.unread else ""
@@ -44,49 +41,51 @@ def _secrets(case: Case) -> Iterator[Finding]:
         )
 
 
-def _signature(case: Case) -> Iterator[Finding]:
+def _signature(case: Case) -> tuple[Finding, ...]:
     rules, signature = case.rules.signing, case.facts.evidence.signature
-    wanted = name_matches(case.listed or "", rules.required_in)
+    wanted = case.listed in rules.required_in
     if signature is not None and signature.state == "verified":
-        if wanted:
-            yield note("signing.verified", f"Signed by {signature.by or 'a trusted key'}.")
-        return
+        by = signature.by or "a trusted key"
+        return (note("signing.verified", f"Signed by {by}."),) if wanted else ()
     why = f": {signature.reason}" if signature is not None and signature.reason else ""
     if signature is not None and signature.state == "unverified":
         # A signature that does not hold is a finding wherever somebody looked.
-        yield answered(
+        broken = answered(
             rules.unverified,
             "signing.unverified",
             f"The signature of what would be released to {case.place} does not hold{why}.",
             "Build and sign it anew with the release's own identity",
         )
-    elif wanted:
-        yield answered(
-            rules.unknown,
-            "signing.unknown",
-            f"It is not known who signed what would be released to {case.place}{why}.",
-            "Sign it, and let the check of the signature run",
-        )
+        return (broken,)
+    if not wanted:
+        return ()
+    unknown = answered(
+        rules.unknown,
+        "signing.unknown",
+        f"It is not known who signed what would be released to {case.place}{why}.",
+        "Sign it, and let the check of the signature run",
+    )
+    return (unknown,)
 
 
-def _sbom(case: Case) -> Iterator[Finding]:
+def _sbom(case: Case) -> tuple[Finding, ...]:
+    return (_listed(case),) if case.listed in case.rules.sbom.required_in else ()
+
+
+def _listed(case: Case) -> Finding:
     rules, sbom = case.rules.sbom, case.facts.evidence.sbom
-    if not name_matches(case.listed or "", rules.required_in):
-        return
     if sbom is not None and sbom.state == "present":
         parts = f" of {sbom.components} components" if sbom.components is not None else ""
-        yield note("sbom.present", f"There is a bill of materials{parts} ({sbom.format}).")
-        return
+        return note("sbom.present", f"There is a bill of materials{parts} ({sbom.format}).")
     why = f": {sbom.reason}" if sbom is not None and sbom.reason else ""
     if sbom is not None and sbom.state == "absent":
-        yield answered(
+        return answered(
             rules.absent,
             "sbom.absent",
             f"What would be released to {case.place} has no bill of materials{why}.",
             "Let the build make one (CycloneDX or SPDX)",
         )
-        return
-    yield answered(
+    return answered(
         rules.unknown,
         "sbom.unknown",
         f"It is not known whether there is a bill of materials for {case.place}{why}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -11,26 +10,26 @@ from policy.finding import Case, Finding, allow, deny, wait
 from policy.rules import Rules, WindowRules
 from policy.schedule import SEARCH_DAYS, Standing, standing, told
 
-WHOLE_MINUTES_SINCE = 1973
+WHOLE_MINUTES_SINCE = datetime(1973, 1, 1, tzinfo=UTC).timestamp()
+"""Before, some zones were off from UTC by seconds as well."""
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> tuple[Finding, ...]:
     """Closed windows. What has begun finishes, unless `releases.in_flight_window` holds it."""
     rules, facts = case.rules.windows, case.facts
     if facts.environment is None or (
         (facts.in_flight or facts.group_begun) and rules.in_flight == "finish"
     ):
-        return
+        return ()
     closed = _standing(case.rules, facts.environment, facts.service or "", case.now)
     if closed is None:
-        return
+        return ()
     overrides = judged_overrides(case)
     valid = [one.words for one in overrides if not one.refusal]
     if valid:
         said = " ".join(dict.fromkeys(valid))
-        yield allow("override.accepted", f"{said} It lifts {closed.window}: {closed.why}.")
-        return
-    yield _closed(case, closed, overrides)
+        return (allow("override.accepted", f"{said} It lifts {closed.window}: {closed.why}."),)
+    return (_closed(case, closed, overrides),)
 
 
 def opening(rules: Rules, environment: str, service: str, now: datetime) -> str | None:
@@ -44,21 +43,24 @@ def opening(rules: Rules, environment: str, service: str, now: datetime) -> str 
 
 
 def _standing(rules: Rules, environment: str, service: str, now: datetime) -> Standing | None:
-    """Windows are about what clocks show to the minute, so a minute has one answer."""
-    return _at_minute(rules.windows, environment, service, _minute(now))
+    """Windows are about what clocks show to the minute, so a minute has one answer.
 
-
-def _minute(now: datetime) -> datetime:
-    """The beginning of the minute, in UTC: in other zones an hour that comes twice is equal to
-    itself. Before 1973 some zones were off by seconds as well."""
-    now = now.astimezone(UTC)
-    return now.replace(second=0, microsecond=0) if now.year >= WHOLE_MINUTES_SINCE else now
+    Minutes are counted in UTC: in other zones an hour that comes twice is equal to itself.
+    """
+    seconds = now.timestamp()
+    if seconds < WHOLE_MINUTES_SINCE:
+        return _at(rules.windows, environment, service, now)
+    return _at_minute(rules.windows, environment, service, int(seconds) // 60)
 
 
 @lru_cache(maxsize=1024)
 def _at_minute(
-    windows: WindowRules, environment: str, service: str, at: datetime
+    windows: WindowRules, environment: str, service: str, minute: int
 ) -> Standing | None:
+    return _at(windows, environment, service, datetime.fromtimestamp(minute * 60, UTC))
+
+
+def _at(windows: WindowRules, environment: str, service: str, at: datetime) -> Standing | None:
     return standing(
         [one for one in windows.deny if one.applies(environment, service)],
         [one for one in windows.allow if one.applies(environment, service)],

@@ -183,6 +183,14 @@ def test_a_listed_pattern_stands_for_its_environments() -> None:
     assert evaluate(rules, facts(deploy("preview")), WEDNESDAY).outcome is Outcome.DENY
 
 
+def test_a_section_counts_where_one_of_its_patterns_fits_a_listed_environment() -> None:
+    section = "checks: {environments: [prod], required: []}"
+    rules = policy_with((section, 'checks: {environments: ["p*"], required: []}'),
+                        ("  staging: {risk: low}", '  "preview-*": {risk: low}'),
+                        ("[staging]", '["preview-*"]'))  # fmt: skip
+    assert rules.checks.environments == {"prod", "preview-*"}
+
+
 # --- schema and explanation ---
 
 
