@@ -90,9 +90,15 @@ class Progress(Frozen):
     settled: datetime | None = None
     """When the cluster first showed what the step asked for, while its traffic is measured."""
     looked: datetime | None = None
-    """When a roll-out that is not there yet was last looked at."""
+    """When what a step asked for, and is not there yet, was last looked for."""
+    pace: float = 0.0
+    """Real seconds after that at which the next look was to come."""
+    answered: bool = True
+    """Whether there was an answer to that look."""
     waited: float = 0.0
     """Seconds for which it has been waited for; pauses, approvals and closed windows aside."""
+    silent: float = 0.0
+    """Seconds beside these from an answer to a look without one, or back."""
     held: bool = False
     """Whether anything of the kind has come in between."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domain.action import READ_ONLY_KINDS
 from domain.state import Finding, Progress, State, Update
 from domain.verdict import Verdict, VerdictKind
 
@@ -25,3 +26,13 @@ def unsure(state: State, progress: Progress, reason: str) -> Update:
         return gone_on(state, Finding(kind="done", reason=f"accepted at the gate: {reason}"))
     verdict = Verdict(kind=VerdictKind.INCONCLUSIVE, reason=reason)
     return Update(progress=progress, finding=Finding(kind="ask", reason=reason, verdict=verdict))
+
+
+def left_undone(state: State) -> str:
+    """What of a way back is not done any more once its current step has failed; '' for nothing."""
+    left = [
+        f"{one.scope}: {one.title}"
+        for one in state["steps"][state["cursor"] + 1 :]
+        if not one.only_speaks and one.action.kind not in READ_ONLY_KINDS
+    ]
+    return f" Left undone: {'; '.join(left)}." if left else ""

@@ -15,6 +15,7 @@ from domain.run import RunState
 from domain.service import Catalogue, Service
 from domain.state import Outcome, Proposal, State, Update, current_step
 from nodes.aftermath import CAME_BACK, Aftermath, facts, runbook_of
+from nodes.findings import left_undone
 from nodes.impact import impact_of
 from nodes.planning import comment_step, words_step
 from nodes.wording import Wording
@@ -153,7 +154,8 @@ def _outcome(state: State) -> Outcome:
         return Outcome(state=ending, reason=_denial(state))
     if finding is not None and finding.kind == "failed":
         before = state["outcome"].reason + " " if state["outcome"] else ""
-        return Outcome(state=RunState.FAILED, reason=before + finding.reason)
+        left = left_undone(state) if state["mode"] == "rollback" else ""
+        return Outcome(state=RunState.FAILED, reason=before + finding.reason + left)
     if state["outcome"] is not None:
         return state["outcome"]
     plan = state["plan"]

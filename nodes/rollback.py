@@ -21,6 +21,7 @@ from domain.state import (
     companions_in_flight,
     target_in_flight,
 )
+from nodes.findings import left_undone
 from nodes.passage import PassageRuntime
 from nodes.planning import deployed_config, deployed_image, image_for, way_back
 from store.releases import Releases
@@ -39,7 +40,7 @@ class Rollback:
     async def __call__(self, state: State, runtime: PassageRuntime) -> Update:
         reason = _why(state)
         if state["mode"] == "rollback" or _goes_straight_back(state):
-            return _give_up(f"The way back failed as well: {reason}")
+            return _give_up(f"The way back failed as well: {reason}{left_undone(state)}")
         target, companions = _fallen(state)
         if target is None and not companions:
             return _give_up(reason)

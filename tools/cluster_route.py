@@ -171,9 +171,15 @@ def _lacking(report: Json, generation: int | None) -> str:
             seen = condition.get("observedGeneration")
             return f"{kind} is of generation {seen}, the route is at {generation}"
         if condition["status"] != "True":
-            detail = condition.get("message") or condition.get("reason") or ""
-            return f"{kind} is {condition['status']}: {detail}".rstrip(": ")
+            return f"{kind} is {condition['status']}: {_worded(condition)}".rstrip(": ")
     return ""
+
+
+def _worded(condition: Json) -> str:
+    """What a controller gives as its reason: `NotAllowedByListeners (its message)`."""
+    reason, message = condition.get("reason") or "", condition.get("message") or ""
+    text = " ".join(message.split())[:200]
+    return f"{reason} ({text})" if reason and text else reason or text
 
 
 def _same(one: Json, other: Json, route: Json) -> bool:

@@ -1,0 +1,62 @@
+"""A way back that fails half-way: the run says why, and what of it nobody will do any more."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from domain.event import Event, Unhandled
+from domain.run import RunState
+from domain.service import Target
+from domain.state import Finding, Outcome, State, initial
+from nodes.planning import way_back
+from nodes.report import Report
+from nodes.rollback import Rollback
+from tests.graph.test_routes import NOW
+from tests.nodes.test_planning import PROD, SHOP
+
+NOTHING = cast(Any, None)
+STALLED = "the weight did not come about within 600 s: the gateway has not taken the route over"
+BACK = way_back(SHOP, PROD, "shop:1", had_canary=True, verify=True)
+RETIRE = "shop/prod: Retire the canary"
+
+
+def at(cursor: int, **changes: Any) -> State:
+    event = Event(
+        id=uuid4(), source="api", delivery_id="d", body_digest="b", received_at=NOW,
+        body=Unhandled(what="x"),
+    )  # fmt: skip
+    state = initial(uuid4(), event, "release")
+    state |= {"steps": BACK, "cursor": cursor, "touched": (Target.of(SHOP, PROD),)}
+    return cast(State, {**state, **changes})
+
+
+@pytest.mark.parametrize(
+    ("cursor", "left"),
+    [
+        (0, f" Left undone: shop/prod: Take all traffic from the canary; {RETIRE}."),
+        (1, f" Left undone: {RETIRE}."),
+        (2, ""),
+    ],
+)
+async def test_what_is_left_of_the_way_back_of_a_release_is_said(cursor: int, left: str) -> None:
+    report = Report(NOTHING, NOTHING, NOTHING, NOTHING)
+    breach = Outcome(state=RunState.ROLLED_BACK, reason="canary 5.0% errors.")
+    stalled = Finding(kind="failed", reason=STALLED)
+    update = await report(at(cursor, mode="rollback", outcome=breach, finding=stalled))
+    outcome = update["outcome"]
+    assert outcome is not None
+    assert outcome.state is RunState.FAILED
+    assert outcome.reason == f"canary 5.0% errors. {STALLED}{left}"
+
+
+async def test_what_is_left_of_a_rollback_that_was_asked_for_is_said() -> None:
+    rollback = Rollback(NOTHING, NOTHING, NOTHING, NOTHING)
+    stalled = Finding(kind="breach", reason=STALLED)
+    update = await rollback(at(1, goal="rollback", finding=stalled), NOTHING)
+    outcome = update["outcome"]
+    assert outcome is not None
+    assert outcome.state is RunState.FAILED
+    assert outcome.reason == f"The way back failed as well: {STALLED} Left undone: {RETIRE}."
