@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,35 +153,41 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 async def _prove_database(anchors: dict[int, str]) -> tuple[Proof, dict[str, Any]]:
-    prover = Prover(anchors)
     async with _record() as database:
-        log = AuditLog(database)
         try:
-            await log.link()
+            await AuditLog(database).link()
         except psycopg.errors.Error as error:
             # A role or a server that only reads: what is linked can be proven all the same.
             err.print(f"rows that wait were not linked: {escape(str(error).splitlines()[0])}")
-        async with log.reading() as reading:
-            async for line in reading.lines():
-                if not prover.feed(line):
-                    break
-            proof = prover.finish()
-            waiting = await reading.waiting()
-            mirror = prover.laws.mirror
-            for row in waiting:
-                mirror.note(row["kind"], row["data"])
-            gaps: list[str] = []
-            gone = 0
-            if proof.holds:
-                gaps, gone = mirror.gaps([one async for one in reading.tables()])
-        guard = await standing(database)
-        return proof, {
-            "source": "database",
-            "waiting": len(waiting),
-            "gaps": gaps,
-            "gone": gone,
-            "guard": {"state": guard.guard, "detail": guard.detail},
-        }
+        return await prove_database(database, anchors)
+
+
+async def prove_database(
+    database: Database, anchors: Mapping[int, str]
+) -> tuple[Proof, dict[str, Any]]:
+    """What a database's record proves, and how it compares with the tables."""
+    prover = Prover(anchors)
+    async with AuditLog(database).reading() as reading:
+        async for line in reading.lines():
+            if not prover.feed(line):
+                break
+        proof = prover.finish()
+        waiting = await reading.waiting()
+        mirror = prover.laws.mirror
+        for row in waiting:
+            mirror.note(row["kind"], row["data"])
+        gaps: list[str] = []
+        gone = 0
+        if proof.holds:
+            gaps, gone = mirror.gaps([one async for one in reading.tables()])
+    guard = await standing(database)
+    return proof, {
+        "source": "database",
+        "waiting": len(waiting),
+        "gaps": gaps,
+        "gone": gone,
+        "guard": {"state": guard.guard, "detail": guard.detail},
+    }
 
 
 @asynccontextmanager

@@ -67,6 +67,8 @@ class Laws:
     ballots: dict[str, Ballot] = field(default_factory=dict)
     mirror: Mirror = field(default_factory=Mirror)
     _events: set[str] = field(default_factory=set)
+    _ahead: dict[str, list[Row]] = field(default_factory=dict)
+    """Commands by the delivery that has to follow, as it began the run that they are for."""
     _deliveries: set[tuple[str, str]] = field(default_factory=set)
     _policies: dict[str, list[str] | None] = field(default_factory=dict)
     _overrides: dict[str, list[Row]] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class Laws:
         self._deliveries.add(delivery)
         for run in data["runs"]:
             self.runs.setdefault(run, Course())
+        for command in self._ahead.pop(data["id"], ()):
+            self._known(command)
 
     def plan(self, row: Row) -> None:
         """A plan belongs to a run that an event began, or answers a comment that is on record."""
@@ -117,8 +121,13 @@ class Laws:
             self._policies[row.data["digest"]] = roles
 
     def command(self, row: Row) -> None:
-        """A word of a person reaches a run that is known."""
-        self._known(row)
+        """A word of a person reaches a run that is known, or that its own delivery begins anew: one
+        transaction writes both down, and the delivery last."""
+        delivery = row.data["event"]
+        if row.run in self.runs or delivery is None or delivery in self._events:
+            self._known(row)
+        else:
+            self._ahead.setdefault(delivery, []).append(row)
 
     def noted(self, row: Row) -> None:
         """Rows that stand for themselves."""

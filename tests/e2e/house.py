@@ -18,9 +18,11 @@ import yaml
 from pydantic import SecretStr
 
 import server
+from commands.audit import prove_database
 from evals.simulated import SimulatedWorld
 from evals.world.clock import WorldClock
 from settings import Settings
+from store.audit import AuditLog
 from surface import Access, open_access
 from tests.e2e.api import Api
 from tests.e2e.served import ROOT, SECRET
@@ -83,7 +85,7 @@ async def open_town(
     **changes: Any,
 ) -> AsyncIterator[Town]:
     """The house for the length of the block, its world's clock set to `opening`; `changes` are
-    settings that are to be otherwise."""
+    settings that are to be otherwise. At the end its audit record is proven, whatever went on."""
     told: dict[str, Any] = {
         "database_url": None,
         "redis_url": None,
@@ -113,6 +115,10 @@ async def open_town(
             httpx.AsyncClient(timeout=30, trust_env=False) as http,
         ):
             yield Town(Api(listening.url, SECRET, http, access.admin_token), clock, house, world)
+        await AuditLog(house.books.database).link()
+        proof, more = await prove_database(house.books.database, {})
+        assert proof.holds, str(proof.broken)
+        assert more["gaps"] == []
 
 
 def _access(settings: Settings) -> Access:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cli import app
 from policy.proof.proving import prove
 from tests.e2e.api import Json
-from tests.e2e.github import merged, sha_of
+from tests.e2e.github import comment, merged, sha_of
 from tests.e2e.house import open_town, slow_services
 from tests.e2e.served import INHERITED, ROOT
 
@@ -63,8 +63,10 @@ async def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert ready["audit"]["guard"] == "sealed"
         denied = await town.admin.started("pull_request", merged("acme/checkout", 7, sha_of("fri")))
         assert (await town.admin.until_over(denied))["state"] == "denied"
-        answer = await town.who("lin").tell(denied, "override", "wrong tax is charged right now")
-        run = str(answer.json()["run_id"])
+        words = "/override wrong tax is charged right now"
+        word = comment("acme/checkout", 7, words, by="lin", association="OWNER")
+        run = str((await town.admin.github("issue_comment", word)).json()["run_id"])
+        assert run != denied
         question = await town.admin.question(run)
         for name, status in (("ada", 403), ("vic", 403), ("grace", 200)):
             assert (await town.who(name).vote(question)).status_code == status

@@ -183,6 +183,28 @@ def test_a_comment_is_answered_by_runs_that_its_event_did_not_begin() -> None:
     assert "no event on record" in broken.what
 
 
+def test_a_comment_that_begins_a_change_anew_may_stand_before_its_delivery() -> None:
+    """One transaction writes both down, the delivery last, as it names the runs that it began."""
+    said = Entry("command", RUN, {"number": 1, "command": "override", "event": EVENT})
+
+    def begun(runs: list[str]) -> Change:
+        def change(rows: list[Entry]) -> None:
+            rows.insert(1, said)
+            rows[2].data["runs"] = runs
+
+        return change
+
+    assert prove(bent(begun([RUN]))).holds
+    broken = prove(bent(begun([]))).broken
+    assert broken is not None
+    assert (broken.kind, broken.seq) == ("command", 2)
+    assert "no event on record began run" in broken.what
+    # nothing may be done in a run on the strength of a word alone
+    wordy = prove(bent(lambda rows: rows.__setitem__(1, said))).broken
+    assert wordy is not None
+    assert (wordy.kind, wordy.what) == ("plan", f"no event on record began run {RUN}")
+
+
 LAWS: list[tuple[str, str, Change, str]] = [
     ("decided later", "effect.claimed", lambda rows: rows.append(rows.pop(9)), "not on record"),
     ("no decision", "effect.claimed", put("effect.claimed", decision=FIRST), "does not allow"),
