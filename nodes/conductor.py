@@ -24,8 +24,8 @@ from domain.plan import Change, Plan, Step
 from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
-from domain.workload import WorkloadState
 from nodes.answering import Answering
+from nodes.baselines import baseline_now
 from nodes.foresight import Foreseen, foresee
 from nodes.grouping import with_companions
 from nodes.inquiry import Found, Inquiry
@@ -300,7 +300,7 @@ class Conductor:
                     continue
                 target = Target.of(service, environment)
                 seen = await self.readers.cluster.workload(target)
-                running.append(_baseline(target, seen))
+                running.append(baseline_now(target, seen))
         return tuple(running)
 
     async def _configs(
@@ -377,7 +377,7 @@ class Conductor:
             return _nothing(change, "There is no such service or environment in services.yaml.")
         target = Target.of(service, environment)
         seen = await self.readers.cluster.workload(target)
-        baseline = _baseline(target, seen)
+        baseline = baseline_now(target, seen)
         current = baseline.image
         history = await self.releases.history(service.name, environment.name, 20)
         good = still_good(history, but=current, but_config=baseline.config)
@@ -467,12 +467,6 @@ class Conductor:
 def _deploying(body: Commanded) -> Command | None:
     wanted = (CommandName.DEPLOY, CommandName.ROLLBACK, CommandName.UNLOCK)
     return next((c for c in body.commands if c.name in wanted), None)
-
-
-def _baseline(target: Target, seen: WorkloadState) -> Baseline:
-    if seen.stable is None:
-        return Baseline(key=target.key, image=None)
-    return Baseline(key=target.key, image=seen.stable.image, config=seen.stable.config)
 
 
 def _nothing(change: Change, note: str) -> tuple[Plan, tuple[Baseline, ...]]:

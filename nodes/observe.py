@@ -34,9 +34,11 @@ from domain.state import (
 )
 from domain.verdict import VerdictKind
 from nodes.announcement import announced
+from nodes.baselines import as_of_now
 from nodes.burning import Burning
 from nodes.findings import given_up, gone_on, unsure
 from nodes.passage import PassageRuntime
+from nodes.planning import version_of
 from nodes.readiness import Reading, interrupted
 from nodes.settling import Settling, again
 from nodes.watch import Watch
@@ -72,7 +74,7 @@ class Observe:
         progress = state["progress"] or Progress(since=self.clock.now())
         if attempt.state is not EffectState.APPLIED:
             return self._after_failure(state, attempt, progress)
-        match step.action:
+        match proposal.step.action:
             case GitCommentPr() | GitReact() | LockRelease() | Notify() | K8sPrune():
                 return gone_on(state, Finding(kind="done", reason=_summary(attempt)))
             case Pause():
@@ -80,10 +82,12 @@ class Observe:
             case MetricsCheck(phase="burn") as check:
                 now = self.clock.now()
                 return await self.burning.observe(state, runtime, proposal, check, progress, now)
-            case MetricsCheck():
-                return await self._check(state, runtime, step.action, progress)
-            case _:
-                settled = await self.settling.look(state, runtime, step.action, progress)
+            case MetricsCheck(phase="pre") as check:
+                return await self._check_before(state, runtime, check, progress)
+            case MetricsCheck() as check:
+                return await self._check(state, runtime, check, progress)
+            case action:
+                settled = await self.settling.look(state, runtime, action, progress)
                 return announced(state, settled, self.catalogue())
 
     def _after_failure(self, state: State, attempt: Attempt, progress: Progress) -> Update:
@@ -116,6 +120,24 @@ class Observe:
         if attempt.remedy:
             reason += f" What would help: {attempt.remedy}"
         return Update(progress=progress, finding=given_up(state, reason))
+
+    async def _check_before(
+        self, state: State, runtime: PassageRuntime, check: MetricsCheck, progress: Progress
+    ) -> Update:
+        """What is looked at before a change, and is proven by it, is what runs now."""
+        try:
+            seen = await self.readers.cluster.workload(check.target)
+        except Temporary as error:
+            return again(self.clock, progress, str(error), error.retry_after)
+        except Permanent:
+            # The step that changes something will say so.
+            return await self._check(state, runtime, check, progress)
+        baselines = as_of_now(state, check.target, seen)
+        state = {**state, "baselines": baselines}
+        if (running := baseline_of(state, check.target.key)) is not None:
+            check = check.model_copy(update={"version": version_of(running)})
+        update = await self._check(state, runtime, check, progress)
+        return {**update, "baselines": baselines}
 
     async def _check(
         self, state: State, runtime: PassageRuntime, check: MetricsCheck, progress: Progress

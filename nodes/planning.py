@@ -245,7 +245,7 @@ def _stage(
                 target=target,
                 phase="canary",
                 version=version_of(image),
-                baseline=_baseline(image, running) if one.weight < 100 else None,
+                baseline=compared_with(version_of(image), running) if one.weight < 100 else None,
                 weight=one.weight,
                 bake_seconds=one.bake_seconds,
                 interval_seconds=environment.interval_seconds,
@@ -263,11 +263,11 @@ def _stage(
         )
 
 
-def _baseline(image: str, running: str) -> str | None:
+def compared_with(version: str, running: str) -> str | None:
     """What a canary is compared with. Metrics tell tracks apart by version: where only the
     configuration is new, there is nothing to compare, and what the SLO promises counts."""
-    version = version_of(running)
-    return version if version != version_of(image) else None
+    before = version_of(running)
+    return before if before != version else None
 
 
 def way_back(

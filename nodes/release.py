@@ -8,7 +8,8 @@ from datetime import timedelta
 from domain.action import K8sPrune, MetricsCheck
 from domain.clock import Clock
 from domain.plan import Step
-from domain.state import Progress, Proposal, State, Update, current_step
+from domain.state import Progress, Proposal, State, Update, baseline_of, current_step
+from nodes.planning import compared_with
 from store.releases import Releases
 
 
@@ -22,15 +23,24 @@ class Release:
     async def __call__(self, state: State) -> Update:
         step = current_step(state)
         assert step is not None
-        step = await self._as_of_now(step)
+        step = await self._as_of_now(step, state)
         progress = state["progress"] or Progress(since=self.clock.now(), seen_seq=state["seen_seq"])
         proposal = self._proposal(step, progress, state)
         return Update(proposal=proposal, progress=progress, ruling=None, attempt=None, finding=None)
 
-    async def _as_of_now(self, step: Step) -> Step:
+    async def _as_of_now(self, step: Step, state: State) -> Step:
         """A change may have waited for others of its target since it was planned: what they have
-        proven is kept as well, or there would be no way back to it."""
+        proven is kept as well, or there would be no way back to it, and its canary is compared with
+        what they have brought in."""
         action = step.action
+        if isinstance(action, MetricsCheck):
+            running = baseline_of(state, action.target.key)
+            if action.phase != "canary" or action.weight == 100 or running is None:
+                return step
+            baseline = compared_with(action.version, running)
+            return step.model_copy(
+                update={"action": action.model_copy(update={"baseline": baseline})}
+            )
         if not isinstance(action, K8sPrune) or action.target.workload.config is None:
             return step
         target, count = action.target, action.target.workload.config.keep

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.action import K8sRetire, K8sTraffic
+from domain.action import K8sDeploy, K8sRetire, K8sTraffic
 from domain.clock import Clock
 from domain.errors import Permanent, Temporary
 from domain.state import Finding, Progress, State, Update
 from domain.workload import WorkloadState
+from nodes.baselines import as_of_now
 from nodes.findings import given_up, gone_on, unsure
 from nodes.passage import PassageRuntime
 from nodes.readiness import Reading, Settled, reading_of
@@ -52,7 +53,11 @@ class Settling:
             case "done" if isinstance(action, K8sTraffic):
                 return await self._measure(state, runtime, action, seen, progress, reading.reason)
             case "done":
-                return gone_on(state, Finding(kind="done", reason=reading.reason))
+                update = gone_on(state, Finding(kind="done", reason=reading.reason))
+                if isinstance(action, K8sDeploy) and action.track == "canary":
+                    # The target is locked from here on: nobody else changes what stable runs.
+                    update["baselines"] = as_of_now(state, action.target, seen)
+                return update
             case "stalled" if isinstance(action, K8sRetire):
                 # It gets no traffic any more: that its pods stay is no reason to undo anything.
                 return gone_on(

@@ -60,7 +60,7 @@ class Story:
     def __init__(self, mode: str = "forward") -> None:
         self.hands = Hands()
         self.settling = Settling(self.hands, cast(Any, None), cast(Any, None), self.hands)
-        self.state = cast(State, {"mode": mode, "cursor": 0, "proposal": None})
+        self.state = cast(State, {"mode": mode, "cursor": 0, "proposal": None, "baselines": ()})
         self.progress, self.cursor = Progress(since=BEGAN), 0
 
     async def look(self, action: Settled, after: float) -> Finding:

@@ -1,0 +1,26 @@
+"""Baselines: what runs on a target, where that is no longer what ran when the plan was made.
+
+A change may stand in line behind others, and wait for people. What the others have brought in
+meanwhile is what it is compared with, and what it goes back to.
+"""
+
+from __future__ import annotations
+
+from domain.service import Target
+from domain.state import Baseline, State
+from domain.workload import WorkloadState
+
+
+def baseline_now(target: Target, seen: WorkloadState) -> Baseline:
+    """What a target runs as of a look at it."""
+    if seen.stable is None:
+        return Baseline(key=target.key, image=None)
+    return Baseline(key=target.key, image=seen.stable.image, config=seen.stable.config)
+
+
+def as_of_now(state: State, target: Target, seen: WorkloadState) -> tuple[Baseline, ...]:
+    """The run's baselines, that of a target it has not yet rolled out to as of a look at it."""
+    if seen.stable is None:
+        return tuple(state["baselines"])
+    now = baseline_now(target, seen)
+    return tuple(now if one.key == now.key else one for one in state["baselines"])
