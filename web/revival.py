@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from domain.event import Actor, Commanded, CommandName, Event, older
+from domain.event import Commanded, CommandName, Event, older
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
 from store.records import RunDetail, RunRow
-from web.tells import WORTH_RETRYING
+from web.tells import WORTH_RETRYING, begun_again
 
 REVIVING = (CommandName.RETRY.value, CommandName.OVERRIDE.value)
 TRUSTED = frozenset({"OWNER", "MEMBER", "COLLABORATOR"})
@@ -70,16 +70,7 @@ class Revival:
         detail = await self.runs.run_detail(row.id)
         if detail is None:
             return event, list(intakes)
-        start = StartRun(
-            change_key=row.change_key,
-            title=row.title,
-            goal="rollback" if row.goal == "rollback" else "release",
-            author=Actor(login=row.author),
-            repo=row.repo,
-            number=row.number,
-            sha=row.sha,
-            again=True,
-        )
+        start = begun_again(row)
         follow = [
             one.model_copy(
                 update={"address": Address(repo=row.repo, sha=row.sha, number=row.number)}
@@ -92,14 +83,19 @@ class Revival:
         return revived, [start, *follow, *answers]
 
     async def _meant(self, address: Address) -> RunRow | None:
-        """The newest release or rollback that the command is about."""
+        """The release or rollback that the command is about: the newest one under way, or else the
+        one that ended last, which is what people have just been told of."""
         if address.run is not None:
             found = await self.runs.find_run(address.run)
             rows = [row for row in found if address.repo in (None, row.repo)]
             return rows[0] if len(rows) == 1 else None
         if address.repo is None or address.number is None:
             return None
-        for row in await self.runs.list_runs(repo=address.repo, limit=LOOK_BACK):
-            if row.number == address.number and row.goal in ("release", "rollback", "nothing"):
-                return row
-        return None
+        rows = [
+            row
+            for row in await self.runs.list_runs(repo=address.repo, limit=LOOK_BACK)
+            if row.number == address.number and row.goal in ("release", "rollback", "nothing")
+        ]
+        if any(not row.state.is_final for row in rows):
+            return next(row for row in rows if not row.state.is_final)
+        return max(rows, key=lambda row: row.finished_at or row.created_at, default=None)

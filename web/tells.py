@@ -42,7 +42,8 @@ SHORTEST_REASON = 10
 WORTH_RETRYING = frozenset(
     {RunState.DENIED, RunState.FAILED, RunState.ROLLED_BACK, RunState.CANCELLED}
 )
-GOALS = frozenset({"release", "rollback", "preview", "notify"})
+GOALS = {"rollback": "rollback", "unlock": "unlock", "pr": "preview", "incident": "notify"}
+"""What a change is for, by how its key begins; a release where nothing else is said."""
 
 
 def may_signal(desk: Desk, kind: CommandName, principal: Principal) -> bool:
@@ -158,19 +159,7 @@ class EventTells:
     async def _again(
         self, detail: RunDetail, principal: Principal, kind: CommandName, reason: str
     ) -> Told:
-        run = detail.run
-        start = StartRun.model_validate(
-            {
-                "change_key": run.change_key,
-                "title": run.title,
-                "goal": _goal(detail),
-                "author": Actor(login=run.author),
-                "repo": run.repo,
-                "number": run.number,
-                "sha": run.sha,
-                "again": True,
-            }
-        )
+        run, start = detail.run, begun_again(detail.run)
         receipt = await self._accept(kind, run, detail.event.body, (start,), principal, reason)
         return Told(run_id=receipt.run_id or run.id, status="started")
 
@@ -199,9 +188,24 @@ class EventTells:
         return receipt
 
 
-def _goal(detail: RunDetail) -> str:
-    """The goal the run was started with (a plan that found nothing to do says `nothing`)."""
-    return detail.run.goal if detail.run.goal in GOALS else "release"
+def begun_again(run: RunRow) -> StartRun:
+    """What begins the change of a run that has ended anew, with the goal of the first time: where
+    the plan found nothing to do, the run's goal says `nothing`, and the key still knows it."""
+    goal = run.goal
+    if goal == "nothing":
+        goal = GOALS.get(run.change_key.partition(":")[0], "release")
+    return StartRun.model_validate(
+        {
+            "change_key": run.change_key,
+            "title": run.title,
+            "goal": goal,
+            "author": Actor(login=run.author),
+            "repo": run.repo,
+            "number": run.number,
+            "sha": run.sha,
+            "again": True,
+        }
+    )
 
 
 def _pointless(run: RunRow, kind: CommandName) -> Problem:
