@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -101,10 +102,17 @@ def web(*, approve: bool = False, environment: str = "prod") -> Target:
 async def bench() -> AsyncIterator[Bench]:
     async with CloudDeployServer() as server:
         server.add_pipeline(PIPELINE, {"web-staging": [], "web-prod": [10, 50]})
-        credentials = Credentials(token=server.token)  # type: ignore[no-untyped-call]
-        client = CloudDeployClient(server.url, credentials=credentials, timeout=0.5, pace=1000)
-        yield Bench(server, client)
-        await client.aclose()
+        async with asking(server, timeout=20.0) as client:
+            yield Bench(server, client)
+
+
+@asynccontextmanager
+async def asking(server: CloudDeployServer, *, timeout: float) -> AsyncIterator[CloudDeployClient]:
+    """A client of a server that waits so many seconds for an answer."""
+    credentials = Credentials(token=server.token)  # type: ignore[no-untyped-call]
+    client = CloudDeployClient(server.url, credentials=credentials, timeout=timeout, pace=1000)
+    yield client
+    await client.aclose()
 
 
 # --- the way forward -----------------------------------------------------------------------------
@@ -493,8 +501,11 @@ async def test_a_lost_answer_is_read_back_and_nothing_is_done_twice(
         action, path = bench.back(V1), ":rollbackTarget$"
     fault = Fault("POST", path, cut="after") if how == "cut" else Fault("POST", path, hang=True)
     bench.server.faults.append(fault)
-    with pytest.raises(OutcomeUnknown):
-        await bench.apply(action)
+    # The answer that hangs is soon given up on; whatever else is asked for has its time.
+    async with asking(bench.server, timeout=1.5) as hasty:
+        writer = CloudDeployWriter(hasty, patience=0.3) if how == "hang" else bench.writer
+        with pytest.raises(OutcomeUnknown):
+            await writer.apply(action, bench.stamp(action), bench.guard)
     found = await bench.writer.read_back(action, bench.stamp(action))
     assert found is not None
     sent = len(bench.server.requests("POST"))
