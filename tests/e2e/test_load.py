@@ -36,8 +36,8 @@ pytestmark = pytest.mark.alone
 
 SERVICES = ("checkout", "basket")
 RATES = {
-    "checkout.example": 360.0,
-    "basket.example": 80.0,
+    "checkout.example": 320.0,
+    "basket.example": 120.0,
     "checkout.staging.example": 45.0,
     "basket.staging.example": 45.0,
 }
