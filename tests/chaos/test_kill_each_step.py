@@ -41,7 +41,7 @@ WORKERS = 3
 KILLS_BESIDE_WRITES, KILLS_AFTER_STEPS = 2, 9
 """How often one release is killed, at most."""
 LOOK_SECONDS = 0.2
-MOST_MISSED = 4
+MOST_MISSED = 8
 """Releases that may go by a point without passing it before it counts as never tried."""
 
 
