@@ -76,6 +76,16 @@ def slow_services(folder: Path, bake: str) -> Path:
     return path
 
 
+def production_alone(folder: Path, **settings: Any) -> Path:
+    """The shipped services in production alone, each with these settings of its environment."""
+    catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
+    for service in catalogue["services"]:
+        service["environments"] = [service["environments"][1] | settings]
+    path = folder / "services.yaml"
+    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
+    return path
+
+
 @contextlib.asynccontextmanager
 async def open_town(
     data: Path,

@@ -9,7 +9,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from evals.simulated import scenario
 from evals.world.scenario import Rule
@@ -21,7 +20,7 @@ from tests.e2e.api import (
     effects_in_order,
 )
 from tests.e2e.github import comment, merged, sha_of
-from tests.e2e.house import Town, open_town
+from tests.e2e.house import Town, open_town, production_alone
 from tests.e2e.served import ROOT
 
 TUESDAY = datetime(2026, 3, 3, 9, 0, tzinfo=ZoneInfo("Europe/Berlin"))
@@ -30,15 +29,13 @@ _NUMBERS = itertools.count(900)
 
 def services(folder: Path) -> Path:
     """The shipped services, straight to production, watched for two hours afterwards."""
-    catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
-    for service in catalogue["services"]:
-        prod = service["environments"][1]
-        prod |= {"interval": "30s", "bake": "2m", "watch": {"for": "2h", "every": "1m"}}
-        prod["canary"] = [{"weight": 10, "bake": "2m"}]
-        service["environments"] = [prod]
-    path = folder / "services.yaml"
-    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
-    return path
+    return production_alone(
+        folder,
+        interval="30s",
+        bake="2m",
+        watch={"for": "2h", "every": "1m"},
+        canary=[{"weight": 10, "bake": "2m"}],
+    )
 
 
 @pytest.fixture(scope="module")

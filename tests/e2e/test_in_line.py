@@ -5,39 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
 
 from evals.simulated import scenario
 from evals.world.scenario import Rule
 from tests.e2e.api import Json, assert_every_effect_was_decided, described, effects_in_order
 from tests.e2e.github import comment, sha_of
-from tests.e2e.house import Town, open_town
-from tests.e2e.served import ROOT
+from tests.e2e.house import Town, open_town, production_alone
 
 TUESDAY = datetime(2026, 3, 3, 9, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 _NUMBERS = itertools.count(970)
-
-
-def services(folder: Path) -> Path:
-    """The shipped services in production alone."""
-    catalogue = yaml.safe_load((ROOT / "services.yaml").read_text())
-    for service in catalogue["services"]:
-        prod = service["environments"][1]
-        prod |= {"interval": "30s", "bake": "2m", "canary": [{"weight": 10, "bake": "4m"}]}
-        service["environments"] = [prod]
-    path = folder / "services.yaml"
-    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
-    return path
+PRODUCTION = {"interval": "30s", "bake": "2m", "canary": [{"weight": 10, "bake": "4m"}]}
 
 
 @pytest.fixture(scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     data = tmp_path_factory.mktemp("line")
-    async with open_town(data, TUESDAY, services(data)) as open_:
+    async with open_town(data, TUESDAY, production_alone(data, **PRODUCTION)) as open_:
         yield open_
 
 
