@@ -17,6 +17,8 @@ class Outcome(StrEnum):
     NEEDS_APPROVAL = "needs_approval"
     WAIT = "wait"
 
+    __hash__ = str.__hash__  # not by name in Python: decisions are sorted by it
+
 
 class MatchedRule(Frozen):
     """One rule that had something to say. `remedy` is what would make it pass ('' for allow)."""

@@ -7,13 +7,12 @@ wait for CI does not keep people from being asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from domain.action import LockRelease
-from domain.decision import Decision, MatchedRule, Outcome
+from domain.action import COMMS_KINDS, READ_ONLY_KINDS
+from domain.decision import Decision, MatchedRule, Outcome, Requirement
 from domain.plan import RiskClass
 from policy.facts import Facts
 from policy.families import (
@@ -44,6 +43,10 @@ from policy.risk import listed_environment, risk_of
 from policy.rules import Rules
 
 Family = Callable[[Case], Iterable[Finding]]
+Found = dict[Outcome, list[Finding]]
+"""What the families have said, by what they want; each list in the order it was said."""
+BY_PRECEDENCE: Final = (Outcome.DENY, Outcome.WAIT, Outcome.NEEDS_APPROVAL, Outcome.ALLOW)
+NOBODY_ASKED: Final = Settled(())
 
 
 def _risk(case: Case) -> tuple[Finding, ...]:
@@ -100,6 +103,12 @@ RELEASE: Final[tuple[Family, ...]] = (
     approvals.findings,
 )
 """Asked about a step that changes something."""
+BY_KIND: Final[Mapping[str, tuple[Family, ...]]] = {
+    **dict.fromkeys(COMMS_KINDS, SPEAKING),
+    **dict.fromkeys(READ_ONLY_KINDS, LOOKING),
+    "lock_release": UNLOCKING,
+}
+"""By what kind of action it is, where that settles it."""
 
 
 def evaluate(rules: Rules, facts: Facts, now: datetime) -> Decision:
@@ -117,13 +126,14 @@ def _decide(rules: Rules, facts: Facts, now: datetime) -> Decision:
     risk, reasons = risk_of(rules, facts, listed)
     place = f"{facts.service or 'this change'} in {facts.environment or 'no environment'}"
     case = Case(rules, facts, now, listed, risk, reasons, place)
-    found = Found()
+    found: Found = {outcome: [] for outcome in BY_PRECEDENCE}
     for family in _families(case):
-        if said := family(case):
-            found.take(said)
-    asked, found.asks = found.asks, []
-    settled = Settled(()) if _beyond_votes(case) else settle(case, asked)
-    found.take(settled.findings)
+        for one in family(case):
+            found[one.rule.outcome].append(one)
+    asked, found[Outcome.NEEDS_APPROVAL] = found[Outcome.NEEDS_APPROVAL], []
+    settled = NOBODY_ASKED if _beyond_votes(case) else settle(case, asked)
+    for one in settled.findings:
+        found[one.rule.outcome].append(one)
     return _weighed(case, found, settled)
 
 
@@ -132,15 +142,10 @@ def _families(case: Case) -> tuple[Family, ...]:
     facts = case.facts
     if facts.rolling_back and case.leads_back:
         return WAY_BACK
-    if facts.step.only_speaks:
-        return SPEAKING
-    if isinstance(facts.step.action, LockRelease):
-        return UNLOCKING
-    if case.only_looks:
-        return LOOKING
-    if facts.goal == "rollback" and case.leads_back:
-        return ROLLBACK
-    return RELEASE
+    families = BY_KIND.get(facts.step.action.kind)
+    if families is not None:
+        return families
+    return ROLLBACK if facts.goal == "rollback" and case.leads_back else RELEASE
 
 
 def _beyond_votes(case: Case) -> bool:
@@ -148,62 +153,44 @@ def _beyond_votes(case: Case) -> bool:
     return case.facts.rolling_back and case.leads_back and case.facts.verdict is None
 
 
-@dataclass(slots=True)
-class Found:
-    """What the families have said, by what they want; each list in the order it was said."""
+def _outcome(found: Found) -> Outcome:
+    """What all of it comes to."""
+    if found[Outcome.DENY]:
+        return Outcome.DENY
+    waits = found[Outcome.WAIT]
+    if waits and any(one.patient for one in waits):
+        return Outcome.WAIT
+    if found[Outcome.NEEDS_APPROVAL]:
+        return Outcome.NEEDS_APPROVAL
+    return Outcome.WAIT if waits else Outcome.ALLOW
 
-    denials: list[Finding] = field(default_factory=list)
-    waits: list[Finding] = field(default_factory=list)
-    asks: list[Finding] = field(default_factory=list)
-    allowed: list[Finding] = field(default_factory=list)
 
-    def take(self, findings: Iterable[Finding]) -> None:
-        """Put each with its like."""
-        for one in findings:
-            outcome = one.rule.outcome
-            if outcome is Outcome.ALLOW:
-                self.allowed.append(one)
-            elif outcome is Outcome.NEEDS_APPROVAL:
-                self.asks.append(one)
-            elif outcome is Outcome.WAIT:
-                self.waits.append(one)
-            else:
-                self.denials.append(one)
-
-    @property
-    def outcome(self) -> Outcome:
-        """What all of it comes to."""
-        if self.denials:
-            return Outcome.DENY
-        if self.waits and any(one.patient for one in self.waits):
-            return Outcome.WAIT
-        if self.asks:
-            return Outcome.NEEDS_APPROVAL
-        return Outcome.WAIT if self.waits else Outcome.ALLOW
-
-    @property
-    def until(self) -> datetime | None:
-        """When the last of the waits may be over; None when one needs a signal to end."""
-        ends = [one.until for one in self.waits]
-        known = [one for one in ends if one is not None]
-        return max(known) if len(known) == len(ends) else None
+def _until(waits: Sequence[Finding]) -> datetime | None:
+    """When the last of the waits may be over; None when one needs a signal to end."""
+    known = [one.until for one in waits if one.until is not None]
+    return max(known) if len(known) == len(waits) else None
 
 
 def _weighed(case: Case, found: Found, settled: Settled) -> Decision:
-    outcome = found.outcome
-    if outcome is Outcome.ALLOW and all(one.noted for one in found.allowed):
+    outcome = _outcome(found)
+    allowed = found[Outcome.ALLOW]
+    if outcome is Outcome.ALLOW and all(one.noted for one in allowed):
         kind = case.facts.step.action.kind
-        found.allowed.append(allow("policy.clear", f"No rule stands against {kind} now."))
-    waiting, asking = outcome is Outcome.WAIT, outcome is Outcome.NEEDS_APPROVAL
-    ordered = (*found.denials, *found.waits, *found.asks, *found.allowed)
+        allowed.append(allow("policy.clear", f"No rule stands against {kind} now."))
+    until: datetime | None = None
+    requirement: Requirement | None = None
+    if outcome is Outcome.WAIT:
+        until = _until(found[Outcome.WAIT])
+    elif outcome is Outcome.NEEDS_APPROVAL:
+        until, requirement = settled.until, settled.requirement
     return Decision(
         outcome=outcome,
         risk=case.risk,
-        rules=tuple([one.rule for one in ordered]),
+        rules=tuple([one.rule for said in found.values() for one in said]),
         policy_digest=case.rules.digest,
         at=case.now,
-        until=found.until if waiting else settled.until if asking else None,
-        requirement=settled.requirement if asking else None,
+        until=until,
+        requirement=requirement,
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from domain.approval import ApprovalRequest, ApprovalState, Vote, unheard_owners
 from domain.decision import MatchedRule, Outcome, Requirement
@@ -21,8 +21,7 @@ _GIVEN = frozenset({ApprovalState.APPROVED, ApprovalState.SPENT})
 _RISKS = frozenset(one.value for one in RiskClass)
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What has become of the questions: findings in their place, and what is still asked for."""
 
     findings: tuple[Finding, ...]
@@ -31,8 +30,7 @@ class Settled:
     """When the pending question escalates or expires, if that is still to come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """Approvals that count, and a sentence for each that does not."""
 
     given: tuple[Vote, ...]
@@ -44,7 +42,7 @@ def findings(case: Case) -> tuple[Finding, ...]:
     need = case.rules.approvals.needed.get((case.listed or "", case.risk))
     if need is None:
         return ()
-    who = _who(need)
+    who = _who(need.roles, need.teams)
     required = ask(
         "approval.required",
         f"{case.place} at risk {case.risk} needs {need.count} "
@@ -270,7 +268,7 @@ def _still(request: ApprovalRequest, tally: Tally, requirement: Requirement) -> 
     unheard = unheard_owners(requirement, tally.given)
     if more <= 0 and not unheard:
         return f"The request is {request.state.value}; it is asked anew."
-    parts = [f"{more} more by {_who(requirement)}"] if more > 0 else []
+    parts = [f"{more} more by {_who(requirement.roles, requirement.teams)}"] if more > 0 else []
     parts += [f"one of {' or '.join(group)}" for group in unheard]
     return f"{'; '.join(parts)}."
 
@@ -285,6 +283,6 @@ def _next_turn(request: ApprovalRequest, now: datetime) -> datetime | None:
     return min((one for one in turns if one > now), default=None)
 
 
-def _who(need: Requirement) -> str:
-    teams = [f"team {one}" for one in need.teams]
-    return " or ".join([*need.roles, *teams]) or "anyone with a role"
+@lru_cache(maxsize=256)
+def _who(roles: tuple[str, ...], teams: tuple[str, ...]) -> str:
+    return " or ".join([*roles, *(f"team {one}" for one in teams)]) or "anyone with a role"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
 
 from domain.evidence import ErrorBudget
@@ -41,8 +42,7 @@ def _unknown(case: Case, rules: ErrorBudgetRules, why: str) -> Finding:
 
 def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:
     left = (worst.remaining or 0.0) * 100
-    days = worst.window_seconds / 86400
-    told = f"{left:.0f}% of the error budget of {case.place} is left ({worst.sli}, {days:g} days)"
+    told = _told(left, case.place, worst.sli, worst.window_seconds)
     if left >= rules.ask_below:
         return note("slo.budget_left", f"{told}.")
     fix = rules.is_fix(case.facts.change.title) or case.facts.replaces_bad
@@ -59,3 +59,8 @@ def _judged(case: Case, rules: ErrorBudgetRules, worst: ErrorBudget) -> Finding:
         f"{told}, less than {rules.ask_below:g}%; {what}.",
         "Look at what used the budget up, then approve or reject.",
     )
+
+
+@lru_cache(maxsize=1024)
+def _told(left: float, place: str, sli: str, seconds: float) -> str:
+    return f"{left:.0f}% of the error budget of {place} is left ({sli}, {seconds / 86400:g} days)"

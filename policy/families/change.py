@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from domain.action import MetricsCheck
 from policy.finding import Case, Finding, allow, ask, deny, wait
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Cancelled, superseded, held, head moved or unknown."""
+    facts = case.facts
+    if (
+        facts.head_moved is False
+        and facts.cancelled_by is None
+        and facts.superseded_by is None
+        and facts.held_by is None
+    ):
+        return ()
+    return _said(case)
+
+
+def _said(case: Case) -> Iterator[Finding]:
     facts = case.facts
     if facts.cancelled_by is not None:
         yield deny(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from policy.facts import OverrideFact
 from policy.finding import Case
 from policy.votes import is_bot
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """An override in words. `refusal` says why it does not count; '' when it does."""
 
     who: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from domain.secret import SecretScan
 from policy.finding import Case, Finding, answered, note
 
 MOST_NAMED = 5
@@ -16,8 +17,14 @@ def findings(case: Case) -> Iterable[Finding]:
     return (*_secrets(case), *_signature(case), *_sbom(case))
 
 
-def _secrets(case: Case) -> Iterator[Finding]:
-    rules, scan = case.rules.secrets, case.facts.change.secret_scan
+def _secrets(case: Case) -> Iterable[Finding]:
+    scan = case.facts.change.secret_scan
+    wanted = case.listed in case.rules.secrets.required_in
+    return _judged(case, scan, wanted=wanted) if scan is not None or wanted else ()
+
+
+def _judged(case: Case, scan: SecretScan | None, *, wanted: bool) -> Iterator[Finding]:
+    rules = case.rules.secrets
     if scan is not None and scan.hits:
         places = [f"{one.file}:{one.line} ({one.rule})" for one in scan.hits[:MOST_NAMED]]
         more = len(scan.hits) - MOST_NAMED
@@ -28,9 +35,7 @@ def _secrets(case: Case) -> Iterator[Finding]:
             f"Take them out of use first ({scan.hits[0].advice}), then out of the change and its "
             "history",
         )
-    if case.listed not in rules.required_in:
-        return
-    if scan is None or not scan.complete:
+    if wanted and (scan is None or not scan.complete):
         unread = f"{len(scan.unread)} files could not be read" if scan and scan.unread else ""
         why = (scan.reason if scan else "nobody has") or unread
         yield answered(

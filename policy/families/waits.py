@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from policy.finding import Case, Finding, wait
@@ -11,8 +11,13 @@ LOCK_LOOK_AGAIN = timedelta(seconds=30)
 """The holder's end wakes the run; this is for the case that the wake-up got lost."""
 
 
-def findings(case: Case) -> Iterator[Finding]:
+def findings(case: Case) -> Iterable[Finding]:
     """Not before its time; not while another run holds the target."""
+    facts = case.facts
+    return _said(case) if facts.not_before is not None or facts.lock_holder is not None else ()
+
+
+def _said(case: Case) -> Iterator[Finding]:
     facts = case.facts
     if facts.not_before is not None and facts.not_before > case.now:
         seconds = (facts.not_before - case.now).total_seconds()
