@@ -6,9 +6,10 @@ meanwhile is what it is compared with, and what it goes back to.
 
 from __future__ import annotations
 
+from domain.configuration import is_other
 from domain.service import Target
 from domain.state import Baseline, State
-from domain.workload import WorkloadState
+from domain.workload import TrackState, WorkloadState
 
 
 def baseline_now(target: Target, seen: WorkloadState) -> Baseline:
@@ -16,6 +17,16 @@ def baseline_now(target: Target, seen: WorkloadState) -> Baseline:
     if seen.stable is None:
         return Baseline(key=target.key, image=None)
     return Baseline(key=target.key, image=seen.stable.image, config=seen.stable.config)
+
+
+def under_way(seen: WorkloadState) -> TrackState | None:
+    """A canary that serves, or may at any moment, another version than stable does."""
+    stable, canary = seen.stable, seen.canary
+    if stable is None or canary is None:
+        return None
+    serves = canary.desired > 0 or (seen.route is not None and seen.route.canary_weight > 0)
+    other = canary.image != stable.image or is_other(canary.config, stable.config)
+    return canary if serves and other else None
 
 
 def as_of_now(state: State, target: Target, seen: WorkloadState) -> tuple[Baseline, ...]:

@@ -25,7 +25,7 @@ from domain.run import RunState
 from domain.service import Catalogue, Service, Target
 from domain.state import Baseline, Outcome, Proposal, State, Update, current_step
 from nodes.answering import Answering
-from nodes.baselines import baseline_now
+from nodes.baselines import baseline_now, under_way
 from nodes.foresight import Foreseen, foresee
 from nodes.grouping import with_companions
 from nodes.inquiry import Found, Inquiry
@@ -379,6 +379,20 @@ class Conductor:
         seen = await self.readers.cluster.workload(target)
         baseline = baseline_now(target, seen)
         current = baseline.image
+        if current is not None and (canary := under_way(seen)) is not None:
+            steps = way_back(
+                service,
+                environment,
+                current,
+                had_canary=True,
+                verify=True,
+                config=baseline.config or None,
+            )
+            note = (
+                f"{shown(canary.image)} is under way as a canary: it is what goes back, and "
+                f"{shown(current)} stays. Another `/rollback` then takes that one back."
+            )
+            return Plan(change=change, goal="rollback", steps=steps, notes=(note,)), (baseline,)
         history = await self.releases.history(service.name, environment.name, 20)
         good = still_good(history, but=current, but_config=baseline.config)
         if good is None:

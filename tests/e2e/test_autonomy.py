@@ -46,6 +46,15 @@ async def released(town: Town, version: str) -> str:
     return run
 
 
+async def rollback(town: Town) -> Json:
+    """What somebody asked for in a comment, as soon as it has a plan."""
+    said = comment(REPO, next(_NUMBERS), "/rollback checkout prod", by="olga", association="OWNER")
+    answer = await town.admin.github("issue_comment", said)
+    return await town.admin.until(
+        answer.json()["run_id"], "a plan", lambda one: one["plan"] is not None, 30
+    )
+
+
 async def alert(town: Town, name: str, since: datetime, **labels: str) -> None:
     """What Alertmanager posts when an alert on checkout begins."""
     one = {
@@ -115,20 +124,29 @@ async def test_a_version_that_failed_twice_is_not_tried_a_third_time(town: Town)
     assert "/override" in over["reason"]
 
 
+async def test_a_rollback_in_mid_canary_takes_that_canary_back_and_leaves_stable_alone(
+    town: Town,
+) -> None:
+    proven, tried = sha_of("proven"), sha_of("tried")
+    for version in (sha_of("before it"), proven):
+        over = await town.admin.until_over(await released(town, version), 90)
+        assert over["state"] == "succeeded", over["reason"]
+    run = await at_canary(town, tried)
+    back = await rollback(town)
+    over = await town.admin.until_over(back["id"], 60)
+    assert (await town.admin.until_over(run))["state"] == "cancelled"
+    assert over["state"] == "succeeded", over["reason"]
+    steps = {one["stage"]: one["action"] for one in over["plan"]["steps"]}
+    images = {one["action"]["image"] for one in over["plan"]["steps"] if "image" in one["action"]}
+    assert [image.rpartition(":")[2] for image in images] == [proven], steps
+    assert "is under way as a canary" in " ".join(over["plan"]["notes"])
+
+
 async def test_a_rollback_to_an_old_version_goes_through_the_canary(town: Town) -> None:
     for version in (sha_of("first good"), sha_of("second good")):
         over = await town.admin.until_over(await released(town, version), 90)
         assert over["state"] == "succeeded", over["reason"]
-    number = next(_NUMBERS)
-
-    async def rollback() -> Json:
-        said = comment(REPO, number, "/rollback checkout prod", by="olga", association="OWNER")
-        answer = await town.admin.github("issue_comment", said)
-        return await town.admin.until(
-            answer.json()["run_id"], "a plan", lambda one: one["plan"] is not None, 30
-        )
-
-    slow = await rollback()
+    slow = await rollback(town)
     assert "canary" in " ".join(step["stage"] for step in slow["plan"]["steps"])
     assert "goes through the canary" in " ".join(slow["plan"]["notes"])
     await town.admin.tell(slow["id"], "cancel")
