@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from store import embedded
 from store.checkpoints import strict_serde
 from store.records import RunRow
 from tests.e2e.policies import everyday_policy
+from tools.prometheus_joined import MARK
 
 SIZES = (10, 100, 1_000)
 INTERVAL_SECONDS = 30.0
@@ -54,6 +56,8 @@ CONCURRENCY = "20"
 BAKING = "checkout/staging.canary-10.check"
 REQUESTS = {"bad": 4.0, "total": 9_000.0}
 """What any query finds: no version is worse than another."""
+
+PART = re.compile(rf'label_replace\((.*?)\n, "{MARK}", "(\d+)", "", ""\)', re.DOTALL)
 
 LOOKS = """
 SELECT c.n, extract(epoch FROM v.at)::float8 FROM verdicts v JOIN clones c USING (run_id)
@@ -71,7 +75,8 @@ DUE = "UPDATE runs SET due_at = %s WHERE id = (SELECT run_id FROM clones WHERE n
 
 
 class Prometheus:
-    """ASGI app: answers every instant query with one constant sample, and counts them."""
+    """ASGI app: answers every instant query, and each part of a joined one, with one constant
+    sample; counts the requests."""
 
     def __init__(self) -> None:
         self.queries = 0
@@ -86,12 +91,18 @@ class Prometheus:
         asked = {**parse_qs(scope["query_string"].decode()), **parse_qs(body.decode())}
         query = asked.get("query", [""])[0]
         self.queries += 1
-        value = REQUESTS["bad" if 'code=~"5.."' in query or 'le="0.3"' in query else "total"]
-        result = [{"metric": {}, "value": [time.time(), str(value)]}]
+        result = [
+            {"metric": {MARK: mark} if mark else {}, "value": [time.time(), str(_requests(part))]}
+            for part, mark in PART.findall(query) or [(query, "")]
+        ]
         told = {"status": "success", "data": {"resultType": "vector", "result": result}}
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+
+def _requests(query: str) -> float:
+    return REQUESTS["bad" if 'code=~"5.."' in query or 'le="0.3"' in query else "total"]
 
 
 @dataclass(frozen=True)
@@ -338,14 +349,14 @@ def _p99(counts: dict[float, float]) -> float:
 
 def _section(taken: Sequence[Taken], seconds: float) -> Section:
     table = Table(
-        title="Lateness of looks, p99 of the loop's lag, queries to Prometheus and calls of the "
+        title="Lateness of looks, p99 of the loop's lag, requests to Prometheus and calls of the "
         "cluster a rollout and minute, cores of worker and PostgreSQL",
         title_justify="left",
         box=None,  # ten columns in a terminal of 80
         padding=(0, 1, 0, 0),
     )
     for name in (
-        *("rollouts", "looks", "p50", "p99", "loop", "queries", "calls", "worker", "database"),
+        *("rollouts", "looks", "p50", "p99", "loop", "requests", "calls", "worker", "database"),
         "memory",
     ):
         table.add_column(name, justify="right")

@@ -19,12 +19,17 @@ def baseline_now(target: Target, seen: WorkloadState) -> Baseline:
     return Baseline(key=target.key, image=seen.stable.image, config=seen.stable.config)
 
 
-def under_way(seen: WorkloadState) -> TrackState | None:
-    """A canary that serves, or may at any moment, another version than stable does."""
-    stable, canary = seen.stable, seen.canary
+def under_way(seen: WorkloadState, *, held: bool) -> TrackState | None:
+    """A canary of another version than stable's that serves, or may at any moment.
+
+    `held`: a run is at work on the target. Without one, pods that get no traffic are what a budget
+    kept from being retired, and no reason to leave stable alone.
+    """
+    stable, canary, route = seen.stable, seen.canary, seen.route
     if stable is None or canary is None:
         return None
-    serves = canary.desired > 0 or (seen.route is not None and seen.route.canary_weight > 0)
+    weight, accepted = (route.canary_weight, route.accepted) if route is not None else (0, True)
+    serves = weight > 0 or (canary.desired > 0 and (held or not accepted))
     other = canary.image != stable.image or is_other(canary.config, stable.config)
     return canary if serves and other else None
 

@@ -379,7 +379,8 @@ class Conductor:
         seen = await self.readers.cluster.workload(target)
         baseline = baseline_now(target, seen)
         current = baseline.image
-        if current is not None and (canary := under_way(seen)) is not None:
+        held = await self.locks.holder(target.key) is not None
+        if current is not None and (canary := under_way(seen, held=held)) is not None:
             steps = way_back(
                 service,
                 environment,

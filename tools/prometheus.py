@@ -1,7 +1,8 @@
 """Service level indicators from any Prometheus HTTP API (Prometheus, GKE's managed one, Thanos).
 
 One connection pool on the event loop: a thousand rollouts judged every 30 seconds are some 270
-queries a second, and a thread for each of them cost more than all else that a look does.
+queries a second, and a thread for each of them cost more than all else that a look does. What one
+look asks about an instant goes out as one request (`tools.prometheus_joined`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import json
 import math
 import os
 import re
+import time
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from string import Template
 from typing import Any
@@ -27,8 +29,12 @@ from domain.metric import Metric
 from domain.service import SLI, Target
 from domain.verdict import Counts, Gap, VerdictKind
 from tools.ports import EVERY_VERSION
+from tools.prometheus_joined import Together, joined, parted, portions
 
 CONNECTIONS = 32
+APART_SECONDS = 900.0
+"""How long nothing is joined after a joined query that did not do: one of its parts may be refused
+or too slow, or the server may not know `label_replace` or `or`."""
 MORE_TRIES, PAUSE_SECONDS = 2, 0.2
 UNSPLIT = {"partial_response": "false", "deny_partial_response": "1"}
 """A partial answer (Thanos, VictoriaMetrics) would be taken for all there is."""
@@ -57,14 +63,13 @@ class PrometheusReading(ABC):
             bad_query = render(for_version(version, sli.bad), values)
         except ValueError as error:
             return error_gap(f"SLI {sli.name}: {error}")
-        total = await self._number(total_query, at)
+        total, bad = await self._numbers((total_query, bad_query), at)
         if isinstance(total, Gap):
             return total
         if total is None:
             return _nodata(f"{sli.name}: no series for the total ({total_query})")
         if total == 0:
             return _nodata(f"{sli.name}: no events in {values['window']}")
-        bad = await self._number(bad_query, at)
         if isinstance(bad, Gap):
             return bad
         return _counts(sli, 0.0 if bad is None else bad, total)
@@ -84,6 +89,10 @@ class PrometheusReading(ABC):
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
         """The one number that a query has at an instant; None when there is no series."""
 
+    async def _numbers(self, queries: Sequence[str], at: datetime) -> list[float | Gap | None]:
+        """The same of several queries."""
+        return list(await asyncio.gather(*[self._number(one, at) for one in queries]))
+
 
 class PrometheusMetrics(PrometheusReading):
     """`MetricsReader` on a Prometheus HTTP API.
@@ -99,6 +108,9 @@ class PrometheusMetrics(PrometheusReading):
         self._timeout = timeout
         self._is_closed = False
         self._session: aiohttp.ClientSession | None = None
+        self._together = Together(self._all)
+        self._apart_until = 0.0
+        """Until when every query is a request of its own (`time.monotonic`)."""
 
     async def close(self) -> None:
         """Close the connections; queries still under way are abandoned. Safe to call twice."""
@@ -107,25 +119,63 @@ class PrometheusMetrics(PrometheusReading):
             await self._session.close()
 
     async def _number(self, query: str, at: datetime) -> float | Gap | None:
-        """The one number that a query has at an instant; None when there is no series."""
+        try:
+            return number_of(await self._result(query, at), query)
+        except _NoResult as none:
+            return none.gap
+
+    async def _numbers(self, queries: Sequence[str], at: datetime) -> list[float | Gap | None]:
+        """What a look asks at once goes out in one request, where the server can take it."""
+        if time.monotonic() < self._apart_until:
+            return await super()._numbers(queries, at)
+        return await self._together(queries, at)
+
+    async def _all(self, queries: Sequence[str], at: datetime) -> dict[str, float | Gap | None]:
+        found: dict[str, float | Gap | None] = {}
+        for portion in portions(queries):
+            found |= zip(portion, await self._joined(portion, at), strict=True)
+        return found
+
+    async def _joined(self, queries: Sequence[str], at: datetime) -> list[float | Gap | None]:
+        if len(queries) == 1:
+            return [await self._number(queries[0], at)]
+        parts = None
+        try:
+            parts = parted(await self._result(joined(queries), at), len(queries))
+        except _NoResult as none:
+            if not none.is_of_the_query:
+                return [none.gap] * len(queries)
+            self._ask_apart()
+        if parts is not None and any(parts):
+            return [number_of(part, one) for part, one in zip(parts, queries, strict=True)]
+        apart = await super()._numbers(queries, at)
+        if any(isinstance(one, float) for one in apart):
+            self._ask_apart()  # the server does not know how to join them
+        return apart
+
+    def _ask_apart(self) -> None:
+        self._apart_until = time.monotonic() + APART_SECONDS
+
+    async def _result(self, query: str, at: datetime) -> Any:
+        """What the server answers with. Raises `_NoResult`."""
         try:
             try:
                 status, body = await self._query(query, at)
             except aiohttp.ClientConnectorError:
                 status, body = await self._persevere(query, at)
         except _Closed:
-            return error_gap("the client is closed")
+            raise _NoResult(error_gap("the client is closed")) from None
         except TimeoutError:
-            return no_answer(self._timeout)
+            raise _NoResult(no_answer(self._timeout), is_of_the_query=True) from None
         except (aiohttp.ClientError, ValueError) as error:  # ValueError: of the URL
-            return cannot_be_reached(error)
+            raise _NoResult(cannot_be_reached(error)) from None
         if status != 200:
-            return refused(f"HTTP {status}: {body.decode(errors='replace')}", query)
+            said = f"HTTP {status}: {body.decode(errors='replace')}"
+            raise _NoResult(refused(said, query), is_of_the_query=_is_of_the_query(status, body))
         try:
-            result = json.loads(body)["data"]["result"]
+            return json.loads(body)["data"]["result"]
         except (ValueError, KeyError, TypeError) as error:
-            return not_understood(error)
-        return number_of(result, query)
+            raise _NoResult(not_understood(error), is_of_the_query=True) from None
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(aiohttp.ClientConnectorError),
@@ -166,6 +216,29 @@ class PrometheusMetrics(PrometheusReading):
 
 class _Closed(Exception):
     """Nothing is asked any more."""
+
+
+class _NoResult(Exception):
+    """Why there is no result. A refusal, or an answer that takes too long, is one of the query."""
+
+    def __init__(self, gap: Gap, *, is_of_the_query: bool = False) -> None:
+        super().__init__(gap.reason)
+        self.gap = gap
+        self.is_of_the_query = is_of_the_query
+
+
+def _is_of_the_query(status: int, body: bytes) -> bool:
+    """Whether another query could fare better: this one was too long, was not understood, took too
+    long, or was too much for the server.
+
+    https://prometheus.io/docs/prometheus/latest/querying/api/ (format of errors)
+    """
+    if status != 503:
+        return status in (400, 404, 413, 414, 422, 500, 504)
+    try:
+        return bool(json.loads(body)["errorType"] == "timeout")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def refused(said: str, query: str) -> Gap:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from domain.event import Commanded, CommandName, Event, older
 from domain.intake import Address, Ignore, Intake, SendSignal, StartRun
+from domain.run import RunState
 from store.records import RunDetail, RunRow
 from web.tells import WORTH_RETRYING, begun_again
 
@@ -83,8 +85,9 @@ class Revival:
         return revived, [start, *follow, *answers]
 
     async def _meant(self, address: Address) -> RunRow | None:
-        """The release or rollback that the command is about: the newest one under way, or else the
-        one that ended last, which is what people have just been told of."""
+        """The release or rollback that the command is about: the one that ended last, which is what
+        people have just been told of, or the newest one under way where that began since, or where
+        what ended since wants nothing more."""
         if address.run is not None:
             found = await self.runs.find_run(address.run)
             rows = [row for row in found if address.repo in (None, row.repo)]
@@ -96,6 +99,14 @@ class Revival:
             for row in await self.runs.list_runs(repo=address.repo, limit=LOOK_BACK)
             if row.number == address.number and row.goal in ("release", "rollback", "nothing")
         ]
-        if any(not row.state.is_final for row in rows):
-            return next(row for row in rows if not row.state.is_final)
-        return max(rows, key=lambda row: row.finished_at or row.created_at, default=None)
+        live = next((row for row in rows if not row.state.is_final), None)
+        meant = WORTH_RETRYING if live is not None else RunState
+        over = [row for row in rows if row.state.is_final and row.state in meant]
+        last = max(over, key=_ended, default=None)
+        if last is None or (live is not None and live.created_at >= _ended(last)):
+            return live
+        return last
+
+
+def _ended(row: RunRow) -> datetime:
+    return row.finished_at or row.created_at

@@ -129,6 +129,11 @@ class Laws:
         else:
             self._ahead.setdefault(delivery, []).append(row)
 
+    def end(self) -> None:
+        """No command is left waiting for a delivery that never came."""
+        for row, *_ in self._ahead.values() if not self.partial else ():
+            raise row.broken(f"no event on record began run {row.run}")
+
     def noted(self, row: Row) -> None:
         """Rows that stand for themselves."""
 

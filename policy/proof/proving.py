@@ -63,6 +63,7 @@ class Prover:
         if self.broken is None:
             try:
                 chain.end()
+                self.laws.end()
                 self._meet_anchors()
             except Broken as error:
                 self.broken = error

@@ -15,7 +15,8 @@ from domain.plan import Plan
 from domain.service import Target
 from domain.state import Baseline, Progress, Proposal, State, Update
 from domain.verdict import Verdict, VerdictKind
-from domain.workload import TrackState, WorkloadState
+from domain.workload import RouteState, TrackState, WorkloadState
+from nodes.baselines import under_way
 from nodes.observe import Observe
 from nodes.planning import release_steps
 from nodes.release import Release
@@ -136,3 +137,23 @@ async def test_a_canary_is_compared_with_what_runs_beside_it(
     assert isinstance(proposal.step.action, MetricsCheck)
     assert proposal.step.action.baseline == compared
     assert proposal.step.id == CHECK.id
+
+
+@pytest.mark.parametrize(
+    ("pods", "weight", "accepted", "held", "is_under_way"),
+    [
+        (1, 10, True, False, True),
+        (1, 0, True, True, True),
+        (1, 0, False, False, True),
+        (0, 0, False, True, False),
+        # Kept by a budget, say: it must not stand before stable for good.
+        (1, 0, True, False, False),
+    ],
+)
+def test_pods_that_nothing_could_retire_are_no_canary_under_way(
+    pods: int, weight: int, accepted: bool, held: bool, is_under_way: bool
+) -> None:
+    canary = track("shop-canary", "shop:3").model_copy(update={"desired": pods})
+    route = RouteState(canary_weight=weight, accepted=accepted)
+    seen = WorkloadState(stable=track("shop", "shop:2"), canary=canary, route=route)
+    assert (under_way(seen, held=held) is not None) is is_under_way

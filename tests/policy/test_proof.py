@@ -262,6 +262,8 @@ LAWS: list[tuple[str, str, Change, str]] = [
     ("never claimed", "effect.applied", drop("effect.claimed"), "never claimed"),
     ("old lease", "effect.claimed", put("effect.claimed", fence=1), "after lease 2 had begun"),
     ("no event", "plan", drop("event"), "no event on record"),
+    ("word to nobody's run", "command",
+     add(Entry("command", EVENT, {"command": "cancel", "event": ASKED}), "plan"), "began run"),
     ("taken in twice", "event", lambda rows: rows.insert(2, rows[1]), "was taken in before"),
     ("strange kind", "wish", add(Entry("wish", RUN, {}), "plan"), "not known here"),
     ("half a row", "vote.counted", lambda rows: rows[7].data.pop("roles") and None, "has to say"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from domain.service import SLI, Target, Workload
 from domain.verdict import Counts, Gap, VerdictKind
 from tools.ports import EVERY_VERSION
 from tools.prometheus import PrometheusMetrics, duration, escaped, for_version, render
+from tools.prometheus_joined import portions
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TARGET = Target(
@@ -86,9 +88,9 @@ async def test_the_query_names_target_version_window_and_instant() -> None:
     async with prometheus(handler) as metrics:
         assert await ask(metrics, one) == Counts(bad=5, total=5)
     assert seen[0].path == "/prometheus/api/v1/query"
-    assert seen[0].query["query"] == (
-        'sum(increase(requests_total{namespace="shop",service="web",version="1.2.3"}[30s]))'
-    )
+    asked = 'sum(increase(requests_total{namespace="shop",service="web",version="1.2.3"}[30s]))'
+    assert asked in seen[0].query["query"]
+    assert seen[1].query["query"] == asked
     assert seen[0].query["time"] == "1772366400.250"
     # A Thanos that lacks a part of the data must say so instead of leaving it out.
     assert seen[0].query["partial_response"] == "false"
@@ -170,8 +172,12 @@ async def test_a_template_that_cannot_be_filled_in_is_told(bad: str, words: str)
     assert words in gap.reason
 
 
-@pytest.mark.parametrize("status", [400, 401, 422, 429, 500, 503])
-async def test_an_http_error_is_a_gap_with_the_servers_words_at_once(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "requests"), [(400, 3), (401, 1), (422, 3), (429, 1), (500, 3), (503, 1)]
+)
+async def test_an_http_error_is_a_gap_with_the_servers_words_at_once(
+    status: int, requests: int
+) -> None:
     hits = 0
 
     async def handler(request: web.Request) -> web.Response:
@@ -187,7 +193,7 @@ async def test_an_http_error_is_a_gap_with_the_servers_words_at_once(status: int
     assert gap.kind is VerdictKind.ERROR
     assert str(status) in gap.reason
     assert "unexpected foo" in gap.reason
-    assert hits == 1
+    assert hits == requests, "what is wrong with a query may be wrong with one part of it"
     assert time.monotonic() - started < 10
 
 
@@ -294,6 +300,122 @@ async def test_the_token_is_sent_and_never_shown(
     assert seen == ["Bearer s3cret-token", None]
     assert isinstance(gap, Gap)
     assert "s3cret" not in gap.reason
+
+
+def joining(**results: Any) -> Handler:
+    """A server that knows `label_replace` and `or`, with the result of each query by heart."""
+
+    async def handler(request: web.Request) -> web.Response:
+        parts = re.findall(
+            r'label_replace\((\w+)\n, "(\w+)", "(\d+)", "", ""\)', request.query["query"]
+        )
+        assert parts, request.query["query"]
+        result = [
+            {**one, "metric": {**one["metric"], label: number}}
+            for query, label, number in parts
+            for one in results[query]
+        ]
+        return web.json_response({"status": "success", "data": {"result": result}})
+
+    return handler
+
+
+def counted(handler: Handler) -> tuple[Handler, list[str]]:
+    """The same server, and the queries that it was asked."""
+    asked: list[str] = []
+
+    async def counting(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query["query"])
+        return await handler(request)
+
+    return counting, asked
+
+
+async def test_what_is_asked_at_once_about_an_instant_is_one_request() -> None:
+    handler, asked = counted(
+        joining(good=vector(40), bad=vector(2), large=vector(900), none=[], two=vector(1, 2))
+    )
+    async with prometheus(handler) as metrics:
+        found = await asyncio.gather(
+            ask(metrics, sli("bad", "good")),
+            ask(metrics, sli("none", "large")),
+            ask(metrics, sli("good", "none")),
+            ask(metrics, sli("two", "large")),
+        )
+    assert len(asked) == 1
+    assert list(found[:2]) == [Counts(bad=2, total=40), Counts(bad=0, total=900)]
+    nothing, many = found[2:]
+    assert isinstance(nothing, Gap)
+    assert nothing.kind is VerdictKind.NODATA
+    assert isinstance(many, Gap)
+    assert 'pod="web-1"' in many.reason
+    assert "fermata" not in many.reason
+
+
+async def test_a_query_that_cannot_be_joined_keeps_no_other_from_its_answer() -> None:
+    alone = answering(good=vector(40), bad=vector(2), large=vector(900))
+
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        if request.query["query"] == "broken" or "label_replace" in request.query["query"]:
+            return web.json_response({"status": "error", "error": "unexpected foo"}, status=400)
+        return await alone(request)
+
+    handler, asked = counted(refusing)
+    async with prometheus(handler) as metrics:
+        for turn in range(2):
+            good, broken = await asyncio.gather(
+                ask(metrics, sli("bad", "good")), ask(metrics, sli("broken", "large"))
+            )
+            assert good == Counts(bad=2, total=40)
+            assert isinstance(broken, Gap)
+            assert "unexpected foo" in broken.reason
+            assert len(asked) == (5, 9)[turn], "it is tried together once, not at each look"
+
+
+async def test_one_that_takes_too_long_keeps_no_other_from_its_answer() -> None:
+    alone = answering(good=vector(40), bad=vector(2))
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        if "slow" in request.query["query"]:
+            await asyncio.sleep(30)
+        return await alone(request)
+
+    async with prometheus(slow, timeout=0.3) as metrics:
+        good, late = await asyncio.gather(
+            ask(metrics, sli("bad", "good")), ask(metrics, sli("bad", "slow"))
+        )
+    assert good == Counts(bad=2, total=40)
+    assert isinstance(late, Gap)
+    assert "no answer within 0.3 s" in late.reason
+
+
+async def test_an_empty_answer_to_all_of_them_is_not_believed() -> None:
+    """A server that does not know what it is asked may say so with nothing."""
+    alone = answering(good=vector(40), bad=vector(2))
+
+    async def ignorant(request: web.Request) -> web.StreamResponse:
+        if "label_replace" in request.query["query"]:
+            return web.json_response({"status": "success", "data": {"result": []}})
+        return await alone(request)
+
+    async with prometheus(ignorant) as metrics:
+        assert await ask(metrics, sli("bad", "good")) == Counts(bad=2, total=40)
+
+
+async def test_whoever_gives_up_takes_no_answer_away_from_the_others() -> None:
+    async with prometheus(joining(good=vector(40), bad=vector(2))) as metrics:
+        one, other = (asyncio.create_task(ask(metrics, sli("bad", "good"))) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        assert await other == Counts(bad=2, total=40)
+
+
+def test_portions_fit_into_a_url_and_ask_for_nothing_twice() -> None:
+    many = [f"query_{n}" for n in range(40)]
+    assert [len(one) for one in portions([*many, *many])] == [16, 16, 8]
+    long = ["x" * 1_500, "y" * 1_500, "z" * 1_500, "w" * 5_000]
+    assert [one for portion in portions(long) for one in portion] == long
+    assert [len(one) for one in portions(long)] == [2, 1, 1]
 
 
 async def test_windows_are_read_side_by_side() -> None:

@@ -101,9 +101,24 @@ async def test_a_plan_that_found_nothing_to_do_is_made_anew_for_what_was_asked(
     assert (start.goal, start.change_key) == (goal, key)
 
 
-async def test_a_run_under_way_is_spoken_to_and_nothing_begins() -> None:
-    past = Past([ended("late", 20, 1), ended("live", 30, None)])
-    assert not [one for one in await revived(past) if isinstance(one, StartRun)]
+@pytest.mark.parametrize(
+    "past",
+    [
+        [ended("again", 8, None), ended("first", 20, 9)],
+        [ended("staging", 20, 1, state=RunState.SUCCEEDED), ended("prod", 30, None)],
+    ],
+)
+async def test_a_run_under_way_is_spoken_to_and_nothing_begins(past: list[RunDetail]) -> None:
+    assert not any(isinstance(one, Ignore | StartRun) for one in await revived(Past(past)))
+
+
+@pytest.mark.parametrize("kind", [CommandName.RETRY, CommandName.OVERRIDE])
+async def test_what_ended_since_is_begun_anew_beside_what_is_still_under_way(
+    kind: CommandName,
+) -> None:
+    denied = ended("denied", 20, 1, state=RunState.DENIED, change_key="release:search:prod:b")
+    start = started(await revived(Past([denied, ended("watched", 30, None)]), kind))
+    assert start.change_key == denied.run.change_key
 
 
 @pytest.mark.parametrize("kind", [CommandName.RETRY, CommandName.OVERRIDE])

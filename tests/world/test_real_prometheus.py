@@ -40,6 +40,10 @@ EXPRESSIONS = [
     "clamp_min(sum(delta(http_request_duration_seconds_sum[2s])), 1)",
     "max by (code) (http_requests_total) / ignoring (code) group_left sum(http_requests_total)",
     'max_over_time(http_requests_total{code="200"}[1500ms]) > 10',
+    'label_replace(sum(http_requests_total), "ask", "0", "", "")'
+    ' or label_replace(sum by (code) (http_requests_total), "ask", "1", "", "")',
+    'label_replace(http_requests_total, "class", "${1}xx-$2", "code", "(.)0(.)")',
+    'label_replace(http_requests_total, "code", "", "code", "5..")',
 ]
 
 

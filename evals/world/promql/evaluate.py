@@ -8,7 +8,9 @@ are exact differences of counters. Counter resets are added up.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -210,6 +212,8 @@ def _call(expr: Call, source: Source, at: float) -> Value:
     if name == "histogram_quantile":
         return _histogram_quantile(_scalar(args[0]), _vector(args[1]))
     samples = _vector(args[0])
+    if name == "label_replace":
+        return _label_replace(samples, *[_text(one) for one in args[1:]])
     if name in ("sort", "sort_desc"):
         return sorted(samples, key=lambda s: s.value, reverse=name == "sort_desc")
     if name in ("clamp_min", "clamp_max"):
@@ -244,6 +248,40 @@ def _scalar(value: Value) -> float:
     if isinstance(value, float):
         return value
     raise PromQLError("expected a scalar", "execution")
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    raise PromQLError("expected a string", "execution")
+
+
+def _label_replace(
+    samples: list[Sample], label: str, template: str, source: str, pattern: str
+) -> list[Sample]:
+    """`$1` and `${name}` of the template stand for groups of the pattern, which fits in full."""
+    try:
+        regex = re.compile(pattern)
+    except re.error as broken:
+        raise PromQLError(f"invalid regular expression: {broken}", "execution") from None
+    out = []
+    for sample in samples:
+        pairs = dict(sample.labels)
+        if found := regex.fullmatch(pairs.get(source, "")):
+            pairs[label] = _GROUP.sub(partial(_group, found), template)
+        out.append(Sample(tuple(sorted(one for one in pairs.items() if one[1])), sample.value))
+    return out
+
+
+_GROUP = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+def _group(found: re.Match[str], asked: re.Match[str]) -> str:
+    name = asked[1] or asked[2]
+    groups = (found[0], *found.groups())
+    if name.isdecimal():
+        return (groups[int(name)] or "") if int(name) < len(groups) else ""
+    return found.groupdict("").get(name, "")
 
 
 def _absent_labels(expr: Expr) -> Labels:

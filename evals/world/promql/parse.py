@@ -378,6 +378,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "round": ("vector", "scalar?"), "clamp_min": ("vector", "scalar"),
     "clamp_max": ("vector", "scalar"), "histogram_quantile": ("scalar", "vector"),
     "vector": ("scalar",), "scalar": ("vector",), "time": (),
+    "label_replace": ("vector", "string", "string", "string", "string"),
 }  # fmt: skip
 """Argument types of the functions known here; a trailing ? marks an optional one."""
 
