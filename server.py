@@ -396,7 +396,7 @@ def _nodes(
             books.releases,
             clock,
         ),
-        rollback=Rollback(the_catalogue, books.releases, readers, clock),
+        rollback=Rollback(books.releases, readers, clock),
         report=Report(
             the_catalogue,
             wording,

@@ -184,16 +184,22 @@ def current_step(state: State) -> Step | None:
 
 
 def target_in_flight(state: State) -> Target | None:
-    """The target of the current step, when this run has already begun to change it.
+    """The target of the current step, when this run has already begun to change it. Words that
+    are said in between belong to the step that they come before.
 
     A target that was finished earlier (staging, when production is next) is not in flight: a
     denial there must not undo what was proven here.
     """
-    step = current_step(state)
-    target = target_of(step.action) if step is not None else None
+    target = _target_ahead(state)
     if target is None or all(one.key != target.key for one in state["touched"]):
         return None
     return target
+
+
+def _target_ahead(state: State) -> Target | None:
+    """The target that the run is at, or goes to next."""
+    ahead = (target_of(step.action) for step in state["steps"][state["cursor"] :])
+    return next((one for one in ahead if one is not None), None)
 
 
 def companions_in_flight(state: State) -> tuple[Target, ...]:
@@ -201,9 +207,7 @@ def companions_in_flight(state: State) -> tuple[Target, ...]:
 
     Oldest first. A target whose watch made way for a newer change is no longer among them.
     """
-    plan = state["plan"]
-    ahead = (target_of(step.action) for step in state["steps"][state["cursor"] :])
-    target = next((one for one in ahead if one is not None), None)
+    plan, target = state["plan"], _target_ahead(state)
     if plan is None or target is None:
         return ()
     handed = state.get("handed_over", ())

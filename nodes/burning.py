@@ -20,6 +20,15 @@ from store.locks import Locks
 from store.releases import Releases
 from store.verdicts import Verdicts
 
+KEEP = ".burn.keep"
+"""What the question ends with in whose place a watch was that a page has ended."""
+
+
+def has_paged(state: State) -> bool:
+    """Whether what is left is to tell people of a version that burns, and to ask them: it is out,
+    and what is pushed to its pull request by now neither hides that nor answers for them."""
+    return any(one.id.endswith(KEEP) for one in state["steps"])
+
 
 @dataclass(frozen=True)
 class Burning:
@@ -140,7 +149,7 @@ class Burning:
         said = f"{verdict.reason}. It stays as it is until somebody answers."
         cursor, steps = state["cursor"], state["steps"]
         keep = Step(
-            id=f"{target.key}.burn.keep",
+            id=f"{target.key}{KEEP}",
             title="Ask whether a version that burns its error budget stays",
             agent="release",
             stage=f"{target.key} full",

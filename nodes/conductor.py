@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 from domain.action import GitCommentPr, LockRelease, Notify
 from domain.clock import Clock
@@ -46,7 +47,7 @@ from nodes.wording import Wording
 from policy.rules import Rules
 from store.locks import Locks
 from store.records import Lease
-from store.releases import Releases, still_good
+from store.releases import Releases
 from store.runs import Runs
 from tools.toolbox import Readers
 
@@ -376,6 +377,12 @@ class Conductor:
         if service is None or environment is None:
             return _nothing(change, "There is no such service or environment in services.yaml.")
         target = Target.of(service, environment)
+        if (already := await self._going_back(target.key)) is not None:
+            return _nothing(
+                change,
+                f"Run {str(already)[:8]} is taking {target.key} back already; look there. When it "
+                "is over, another `/rollback` takes back what runs then.",
+            )
         seen = await self.readers.cluster.workload(target)
         baseline = baseline_now(target, seen)
         current = baseline.image
@@ -394,8 +401,9 @@ class Conductor:
                 f"{shown(current)} stays. Another `/rollback` then takes that one back."
             )
             return Plan(change=change, goal="rollback", steps=steps, notes=(note,)), (baseline,)
-        history = await self.releases.history(service.name, environment.name, 20)
-        good = still_good(history, but=current, but_config=baseline.config)
+        good = await self.releases.last_good(
+            service.name, environment.name, but=current, but_config=baseline.config
+        )
         if good is None:
             return _nothing(
                 change,
@@ -426,6 +434,12 @@ class Conductor:
             config=good.config or None,
         )
         return Plan(change=change, goal="rollback", steps=steps), baselines
+
+    async def _going_back(self, key: str) -> UUID | None:
+        """The rollback that is under way in a place, if any: asked for twice it happens once."""
+        held = await self.locks.holder(key)
+        run = await self.runs.get(held.run_id) if held is not None and held.alive else None
+        return run.id if run is not None and run.goal == "rollback" else None
 
     async def _unlock_plan(
         self, change: Change, body: Commanded

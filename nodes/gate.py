@@ -34,6 +34,7 @@ from domain.state import (
     target_in_flight,
 )
 from nodes.ballots import Ballots
+from nodes.burning import has_paged
 from nodes.happenings import Happenings
 from nodes.inquiry import Found, Inquiry
 from nodes.manifests import Manifests
@@ -144,7 +145,7 @@ class Gate:
         None: it could not be read. Releases of merged commits have no head to move.
         """
         plan = state["plan"]
-        if plan is None:
+        if plan is None or has_paged(state):
             return False
         concerned, head = await self.ballots.heads.now(state["event"], plan.goal)
         if not concerned:
@@ -182,7 +183,8 @@ class Gate:
         """Take the target's lock; the title of who holds it when it is not free.
 
         A rollback asked for by a person does not stand in line behind the release it is about:
-        the holder is told to cancel, which sends it back the safe way.
+        the holder is told to cancel, which sends it back the safe way. One that is asked for twice
+        does: a way back is not broken off for another.
         """
         target = target_of(proposal.step.action)
         assert target is not None
@@ -190,6 +192,9 @@ class Gate:
         if holder is None:
             return None
         if state["goal"] == "rollback":
+            before = await self.runs.get(holder.run_id)
+            if before is not None and before.goal == "rollback":
+                return f"{holder.title} (run {str(holder.run_id)[:8]})"
             await self.signals.send(
                 holder.run_id,
                 CommandName.CANCEL.value,

@@ -19,7 +19,7 @@ from store.releases import Releases
 from store.verdicts import Verdicts
 
 MOST_RELEASES = 50
-"""How many of the latest words on versions of a place policy gets to see."""
+"""How many of the latest failures of versions in a place policy gets to see."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,16 @@ class Happenings:
     verdicts: Verdicts
 
     async def history(self, action: Action) -> tuple[ReleaseFact, ...]:
-        """What was said of versions in the place an action deploys to; () for other actions."""
+        """What failed in the place an action deploys to; () for other actions."""
         if not isinstance(action, K8sDeploy):
             return ()
         target = action.target
         known = for_the_record(action.config)
-        rows = await self.releases.history(target.service, target.environment, MOST_RELEASES)
+        rows = await self.releases.failures(target.service, target.environment, MOST_RELEASES)
         return tuple(
-            ReleaseFact(image=row.image, status=row.status, at=row.at, reason=row.reason)
+            ReleaseFact(image=row.image, status="bad", at=row.at, reason=row.reason)
             for row in rows
-            if row.status != "withdrawn"
-            and not (row.image == action.image and is_other(row.config, known))
+            if not (row.image == action.image and is_other(row.config, known))
         )
 
     async def replaces_bad(

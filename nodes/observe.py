@@ -19,10 +19,10 @@ from domain.action import (
     Pause,
 )
 from domain.clock import Clock
-from domain.configuration import Configuration
+from domain.configuration import Configuration, for_the_record
 from domain.effect import Attempt, EffectState
 from domain.errors import Permanent, Temporary
-from domain.service import Catalogue
+from domain.service import Catalogue, Target
 from domain.state import (
     Finding,
     Progress,
@@ -41,6 +41,7 @@ from nodes.passage import PassageRuntime
 from nodes.planning import version_of
 from nodes.readiness import Reading, interrupted
 from nodes.settling import Settling, again
+from nodes.share import pods_share
 from nodes.watch import Watch
 from store.releases import Releases
 from store.verdicts import Verdicts
@@ -88,6 +89,9 @@ class Observe:
                 return await self._check(state, runtime, check, progress)
             case action:
                 settled = await self.settling.look(state, runtime, action, progress)
+                arrived = settled.get("finding")
+                if isinstance(action, K8sRollback) and arrived and arrived.kind == "done":
+                    await self._withdraw(state, runtime, action.target, action.image)
                 return announced(state, settled, self.catalogue())
 
     def _after_failure(self, state: State, attempt: Attempt, progress: Progress) -> Update:
@@ -149,6 +153,10 @@ class Observe:
             who = "accepted at the gate: " + proposal.concern.reason
             done = Finding(kind="done", reason=who)
             return await self._passed(state, runtime, check, progress, done)
+        try:
+            check = await self._as_spread(check)
+        except Temporary as error:
+            return again(self.clock, progress, str(error), error.retry_after)
         look = await self.watch.look(check, progress, self.clock.now())
         await self.verdicts.record(
             runtime.context.lease,
@@ -192,6 +200,20 @@ class Observe:
             progress=progress, finding=Finding(kind="ask", reason=verdict.reason, verdict=verdict)
         )
 
+    async def _as_spread(self, check: MetricsCheck) -> MetricsCheck:
+        """Where pods are the weight, the share of the traffic is that of the pods there are: with
+        three stable pods no canary has less than a quarter, whatever was asked for."""
+        workload = check.target.workload
+        if check.phase != "canary" or workload.route or workload.executor != "kubernetes":
+            return check
+        try:
+            share = pods_share(await self.readers.cluster.workload(check.target))
+        except Permanent:
+            return check
+        if share is None or check.weight in (0, 100):
+            return check
+        return check.model_copy(update={"weight": round(100 * share)})
+
     async def _halted(self, check: MetricsCheck) -> Reading | None:
         """What an executor with analyses of its own has found of the canary in the meantime."""
         if check.phase != "canary" or check.target.workload.executor not in JUDGING_EXECUTORS:
@@ -226,6 +248,8 @@ class Observe:
                     config = await self._config(state, check)
                 except Temporary as error:
                     return again(self.clock, progress, str(error), error.retry_after)
+                if check.phase == "post":
+                    await self._withdraw(state, runtime, check.target, image)
                 await self.releases.record(
                     runtime.context.lease,
                     service=check.target.service,
@@ -238,6 +262,27 @@ class Observe:
                     at=self.clock.now(),
                 )
         return gone_on(state, finding)
+
+    async def _withdraw(
+        self, state: State, runtime: PassageRuntime, target: Target, image: str | None
+    ) -> None:
+        """What somebody has had taken back is nothing to go back to, however good it was found."""
+        plan, before = state["plan"], baseline_of(state, target.key)
+        if state["mode"] != "forward" or plan is None or plan.goal != "rollback":
+            return
+        if before is None or image is None or before == image:
+            return
+        await self.releases.record(
+            runtime.context.lease,
+            service=target.service,
+            environment=target.environment,
+            image=before,
+            config=for_the_record(baseline_config(state, target.key)),
+            sha=None,
+            status="withdrawn",
+            reason=f"{plan.change.author.login} asked for it to be taken back",
+            at=self.clock.now(),
+        )
 
     async def _config(self, state: State, check: MetricsCheck) -> Configuration:
         """The configuration that a version proved itself with. Raises Temporary."""

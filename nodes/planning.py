@@ -279,19 +279,35 @@ def way_back(
     verify: bool = False,
     config: Configuration | None = None,
 ) -> tuple[Step, ...]:
+    """Steps that bring a target back, see `back_steps`. `verify` adds a check at the end, for a
+    rollback that a person asked for."""
+    target = Target.of(service, environment)
+    steps = back_steps(target, image, had_canary=had_canary, config=config)
+    if not (verify and image):
+        return steps
+    check = _Maker(target).step(
+        "rollback.check",
+        f"Judge {service.name} after the rollback",
+        _check(environment, target, "post", version_of(image), None, 100),
+        "rollback",
+    )
+    return (*steps, check)
+
+
+def back_steps(
+    target: Target, image: str | None, *, had_canary: bool, config: Configuration | None = None
+) -> tuple[Step, ...]:
     """Steps that bring a target back: stable has capacity, weight 0, canary away.
 
     `image` None leaves stable as it is (it was never touched); `config` is what the image ran with,
-    None where nobody knows. `verify` adds a check at the end,
-    for a rollback that a person asked for.
+    None where nobody knows.
     """
-    target = Target.of(service, environment)
     make = _Maker(target)
     back_to = f"to {shown(image)}" if image else "as it is"
     steps = [
         make.step(
             "rollback.stable",
-            f"Stable of {service.name} {back_to}, at full capacity",
+            f"Stable of {target.service} {back_to}, at full capacity",
             K8sRollback(target=target, image=image, config=config),
             "rollback",
         )
@@ -306,15 +322,6 @@ def way_back(
             ),
             make.step("rollback.retire", "Retire the canary", K8sRetire(target=target), "rollback"),
         ]
-    if verify and image:
-        steps.append(
-            make.step(
-                "rollback.check",
-                f"Judge {service.name} after the rollback",
-                _check(environment, target, "post", version_of(image), None, 100),
-                "rollback",
-            )
-        )
     return tuple(steps)
 
 

@@ -16,6 +16,9 @@ from domain.workload import TOO_LATE, TrackState, WorkloadState
 Settled = K8sDeploy | K8sTraffic | K8sRollback | K8sRetire
 """Actions after which the cluster takes its time."""
 
+LEAST_PODS = 0.5
+"""Share of stable's pods without which nothing is given back to it."""
+
 
 class Reading(Frozen):
     """`settling`: look again; `stalled`: it will not get there by itself; `unsure`: an analysis of
@@ -33,11 +36,28 @@ def reading_of(action: Settled, seen: WorkloadState) -> Reading:
         case K8sDeploy():
             return deployed(seen, action.track, action.image)
         case K8sRollback():
-            return deployed(seen, "stable", action.image)
+            reading = deployed(seen, "stable", action.image)
+            if reading.kind != "done" and _carries_it(action, seen):
+                reason = f"stable can take it all as it is: {reading.reason}"
+                return Reading(kind="done", reason=reason)
+            return reading
         case K8sTraffic():
             return shifted(seen, action.weight, action.target)
         case K8sRetire():
             return retired(seen)
+
+
+def _carries_it(action: K8sRollback, seen: WorkloadState) -> bool:
+    """Whether stable, which the change has not touched, can be given the rest of the traffic
+    although it has trouble of its own: a bad canary must not keep its share until the last pod of
+    stable has found a node. The larger that share, the more of the pods have to be there."""
+    if action.image is not None or action.target.workload.executor != "kubernetes":
+        return False
+    stable, route = seen.stable, seen.route
+    if stable is None or route is None or not stable.available:
+        return False
+    needed = max(LEAST_PODS, 2 * route.canary_weight / 100)
+    return stable.available >= needed * stable.desired
 
 
 def deployed(seen: WorkloadState, track: Literal["stable", "canary"], image: str | None) -> Reading:

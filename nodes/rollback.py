@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domain.action import K8sDeploy, target_of
@@ -11,7 +11,7 @@ from domain.configuration import Configuration, is_known
 from domain.errors import Permanent, Temporary
 from domain.plan import Plan, Step
 from domain.run import RunState
-from domain.service import Catalogue, Target
+from domain.service import Target
 from domain.state import (
     Outcome,
     State,
@@ -23,16 +23,17 @@ from domain.state import (
 )
 from nodes.findings import left_undone
 from nodes.passage import PassageRuntime
-from nodes.planning import deployed_config, deployed_image, image_for, way_back
+from nodes.planning import back_steps, deployed_config, deployed_image
 from store.releases import Releases
 from tools.toolbox import Readers
+
+CALLED_OFF = (RunState.CANCELLED, RunState.SUPERSEDED)
 
 
 @dataclass(frozen=True)
 class Rollback:
     """Replaces the remaining steps by those that undo what was begun on the current target."""
 
-    catalogue: Callable[[], Catalogue]
     releases: Releases
     readers: Readers
     clock: Clock
@@ -76,11 +77,8 @@ class Rollback:
         )
 
     async def _back(self, state: State, target: Target) -> tuple[tuple[Step, ...], str]:
-        """The way back of one target, or why there is none."""
-        service = self.catalogue().service(target.service)
-        environment = service.environment(target.environment) if service else None
-        if service is None or environment is None:
-            return (), f"{target.key} is no longer in services.yaml."
+        """The way back of one target, or why there is none. It is about what the run has touched,
+        which services.yaml may by now call otherwise, or not name at all."""
         image, config, known = await self._to_restore(state, target)
         if not known:
             return (), (
@@ -93,17 +91,17 @@ class Rollback:
             for step in (plan.steps if plan is not None else ())
             if step.scope == target.key
         )
-        steps = way_back(service, environment, image, had_canary=had_canary, config=config)
-        return steps, ""
+        return back_steps(target, image, had_canary=had_canary, config=config), ""
 
     async def _remember(
         self, state: State, runtime: PassageRuntime, target: Target, reason: str
     ) -> None:
-        """The version that failed is bad there from now on."""
-        plan, service = state["plan"], self.catalogue().service(target.service)
-        if plan is None or service is None or state["goal"] != "release":
+        """The version that failed is bad there from now on. One that somebody has called off, or
+        that a newer one takes the place of, has not failed: it is only no longer there."""
+        plan = state["plan"]
+        image = deployed_image(plan, target.key) if plan is not None else None
+        if plan is None or image is None or state["goal"] != "release":
             return
-        image = image_for(service, plan.change)
         config = await self._new_config(plan, target, image)
         if not config and target.workload.config and image == baseline_of(state, target.key):
             # Of a configuration that never came to be nothing is known; the image is not to blame.
@@ -115,7 +113,7 @@ class Rollback:
             image=image,
             config=config,
             sha=plan.change.sha,
-            status="bad",
+            status="withdrawn" if _final_state(state) in CALLED_OFF else "bad",
             reason=reason,
             at=self.clock.now(),
         )

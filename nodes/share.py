@@ -150,12 +150,18 @@ def _untellable(action: K8sTraffic, seen: WorkloadState) -> str:
 
 def _expected(action: K8sTraffic, seen: WorkloadState) -> float:
     """The share that a weight stands for; where pods are the weight, theirs."""
-    assert seen.stable is not None
-    assert seen.canary is not None
     if seen.route is not None or action.weight in (0, 100):
         return action.weight / 100
+    share = pods_share(seen)
+    return action.weight / 100 if share is None else share
+
+
+def pods_share(seen: WorkloadState) -> float | None:
+    """The canary's share of the pods that serve; None where there are none."""
+    if seen.stable is None or seen.canary is None:
+        return None
     pods = seen.canary.available + seen.stable.available
-    return seen.canary.available / pods if pods else action.weight / 100
+    return seen.canary.available / pods if pods else None
 
 
 def _totals(canary: Counts | Gap, stable: Counts | Gap) -> tuple[float, float] | Gap:

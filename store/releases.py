@@ -36,15 +36,27 @@ SELECT fermata_doc(l) FROM releases l
 WHERE l.service = %(service)s AND l.environment = %(environment)s
 ORDER BY l.seq DESC LIMIT %(limit)s
 """
+# Each run that looks at a place before it changes it leaves another good word on what runs there.
+FAILURES = """
+SELECT fermata_doc(l) FROM releases l
+WHERE l.service = %(service)s AND l.environment = %(environment)s AND l.status = 'bad'
+ORDER BY l.seq DESC LIMIT %(limit)s
+"""
+GOOD = """
+SELECT fermata_doc(l) FROM releases l
+WHERE l.service = %(service)s AND l.environment = %(environment)s AND l.status = 'good'
+  AND NOT EXISTS (
+      SELECT FROM releases n
+      WHERE n.service = l.service AND n.environment = l.environment AND n.image = l.image
+        AND n.config = l.config AND n.status = 'good' AND n.seq > l.seq)
+ORDER BY l.seq DESC LIMIT %(limit)s
+"""
 IS_BAD = """
 SELECT status = 'bad' FROM releases
 WHERE service = %(service)s AND environment = %(environment)s AND image = %(image)s
   AND fermata_same_config(config, %(config)s)
 ORDER BY seq DESC LIMIT 1
 """
-
-WORDS_A_RELEASE = 4
-"""How many rows of the history a release leaves at most, where all goes well."""
 
 
 def still_good(
@@ -141,9 +153,15 @@ class Releases:
             {"service": service, "environment": environment, "limit": limit},
         )
 
+    async def failures(self, service: str, environment: str, limit: int) -> list[ReleaseRow]:
+        """The words that a version there is bad, newest first."""
+        place = {"service": service, "environment": environment, "limit": limit}
+        return await self.db.models(ReleaseRow, FAILURES, place)
+
     async def kept(self, service: str, environment: str, count: int) -> Configuration:
         """What the latest `count` good versions there ran with."""
-        return kept_config(await self.history(service, environment, count * WORDS_A_RELEASE), count)
+        place = {"service": service, "environment": environment, "limit": count}
+        return kept_config(await self.db.models(ReleaseRow, GOOD, place), count)
 
     async def is_bad(
         self, service: str, environment: str, image: str, config: Configuration = ()

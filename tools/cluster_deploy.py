@@ -163,9 +163,20 @@ def _with(config: Configuration) -> str:
 
 
 async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname: str) -> Applied:
-    """Roll stable to the image, or install the service where it has never been."""
+    """Roll stable to the image, or install the service where it has never been.
+
+    Stable that is gone while its canary has pods was there, with all that its owner has put into
+    it; and one that was scaled to nothing meanwhile needs its pods back to take the traffic over.
+    """
     target, name = action.target, action.target.workload.deployment
-    if await hand.client.get(DEPLOYMENT, target.namespace, name) is None:
+    stable = await hand.client.get(DEPLOYMENT, target.namespace, name)
+    alone = (stable is None or not replicas(stable)) and await _has_canary(hand, target)
+    if stable is None and alone:
+        raise Permanent(
+            f"Deployment {target.namespace}/{name} is gone while its canary has pods",
+            "bring it back as it was; a first install would not know what its owner put into it",
+        )
+    if stable is None:
         return await _first_install(action, hand, gateway, hostname)
     config = await snapshot(hand, target, action.config, action.image)
     is_scaled = await is_autoscaled(hand.client, target, name)
@@ -179,6 +190,8 @@ async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname
                 f"`kubectl -n {target.namespace} rollout resume deployment {name}`",
             )
         changed = with_config(with_image(current, target, action.image), config)
+        if alone and not replicas(current):
+            return at_full(changed, target)
         return changed if is_scaled or FULL not in notes_of(current) else at_full(changed, target)
 
     change = await hand.ensure(DEPLOYMENT, target.namespace, name, rolled)
@@ -189,6 +202,11 @@ async def deploy_stable(action: K8sDeploy, hand: Hand, *, gateway: str, hostname
         change,
         {"image": action.image, "replicas": replicas(change.obj), **told(config)},
     )
+
+
+async def _has_canary(hand: Hand, target: Target) -> bool:
+    canary = await hand.client.get(DEPLOYMENT, target.namespace, canary_name(target))
+    return canary is not None and replicas(canary) > 0
 
 
 async def _first_install(action: K8sDeploy, hand: Hand, gateway: str, hostname: str) -> Applied:

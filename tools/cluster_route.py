@@ -46,13 +46,17 @@ def route_state(route: Json, target: Target, *, needs_status: bool) -> RouteStat
     """
     weights = canary_weights(route, target)
     reason = _not_accepted(route, needs_status)
+    accepted = not reason
     if not weights:
-        reason = f"no rule has both {target.workload.deployment} and {canary_name(target)}"
+        # Somebody may have taken the canary out: nothing is sent there, which is a weight of 0.
+        both = f"{target.workload.deployment} and {canary_name(target)}"
+        reason = f"no rule has both {both}" + (f"; {reason}" if reason else "")
     elif len(set(weights)) > 1:
         reason = f"its rules give the canary different weights: {sorted(set(weights))}"
+        accepted = False
     return RouteState(
         canary_weight=max(weights, default=0),
-        accepted=not reason,
+        accepted=accepted,
         reason=reason,
         owned=is_owned(route),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.action import K8sRetire, K8sRollback
-from domain.errors import Temporary
+from domain.errors import Permanent, Temporary
 from tests.contract.cluster_bench import BROKEN, V1, V2, Bench, canary_ready, stable_ready, web_in
 
 pytest_plugins = ("tests.contract.cluster_fixtures",)
@@ -123,3 +123,28 @@ async def test_where_pods_are_the_weight_traffic_goes_back_and_pods_that_are_wan
     service = await bench.site.get("services", bench.where, "web")
     assert service["spec"]["selector"]["fermata.dev/track"] == "stable"
     assert await replicas(bench, "web-canary") > 0
+
+
+async def test_stable_that_was_scaled_to_nothing_has_its_pods_before_it_takes_over(
+    bench: Bench,
+) -> None:
+    await bench.installed()
+    await bench.canaried(V2, 100)
+    await bench.site.merge("deployments", bench.where, "web", {"spec": {"replicas": 0}})
+    await bench.apply(bench.stable(V2))
+    assert await replicas(bench, "web") == bench.target.replicas
+    # Without a canary nobody waits for it: zero is what somebody wants.
+    await bench.apply(K8sRetire(target=bench.target))
+    await bench.site.merge("deployments", bench.where, "web", {"spec": {"replicas": 0}})
+    await bench.apply(bench.stable(V1))
+    assert await replicas(bench, "web") == 0
+
+
+async def test_stable_that_is_gone_beside_its_canary_is_not_installed_anew(bench: Bench) -> None:
+    await bench.installed()
+    await bench.canaried(V2, 100)
+    gone = await bench.site.http.delete(bench.site.path("deployments", bench.where, "web"))
+    assert gone.status_code == 200
+    with pytest.raises(Permanent, match="is gone while its canary has pods"):
+        await bench.apply(bench.stable(V2))
+    assert not await bench.site.exists("deployments", bench.where, "web")

@@ -106,3 +106,29 @@ async def test_a_version_that_fails_after_all_goes_back_to_what_was_promoted_bef
     assert verdicts(over, "pre") == ["pass"]
     assert stable_images(over) == [second, first]
     assert await live(town, "payments") == first
+
+
+async def test_a_rollback_that_two_people_ask_for_happens_once(town: Town) -> None:
+    """What was taken back does not come back, whenever the second asks."""
+    older, bad = sha_of("search as it was"), sha_of("search that somebody takes back")
+    for version in (older, bad):
+        run = await asked_for(town, "search", version)
+        await approved(town, run)
+        assert (await town.admin.until_over(run))["state"] == "succeeded"
+    first = await rolled_back(town, "search")
+    await town.admin.until_step(first, "search/prod.rollback.check")
+    meanwhile = await town.admin.until_over(await rolled_back(town, "search"))
+    assert "is taking search/prod back already" in meanwhile["reason"]
+    over = await town.admin.until_over(first)
+    assert over["state"] == "succeeded", described(over)
+    assert await live(town, "search") == older
+    later = await town.admin.until_over(await rolled_back(town, "search"))
+    assert bad not in stable_images(later)
+    assert await live(town, "search") != bad
+
+
+async def rolled_back(town: Town, service: str) -> str:
+    spoken = comment(
+        "acme/platform", next(_NUMBERS), f"/rollback {service} prod", by="olga", association="OWNER"
+    )
+    return str((await town.admin.github("issue_comment", spoken)).json()["run_id"])

@@ -88,6 +88,14 @@ def test_a_denial_in_the_middle_of_a_change_goes_back() -> None:
     assert routes.after_gate(halfway) == "rollback"
 
 
+def test_a_denial_of_words_in_the_middle_of_a_change_goes_back() -> None:
+    """An override is announced after the first step, a page is sent before the last question."""
+    halfway = state(steps=(SPEAKING, RELEASING), touched=(PROD,), ruling=ruling(Outcome.DENY))
+    assert routes.after_gate(halfway) == "rollback"
+    before = state(steps=(SPEAKING, RELEASING), touched=(STAGING,), ruling=ruling(Outcome.DENY))
+    assert routes.after_gate(before) == "report"
+
+
 def test_a_denial_before_production_leaves_a_finished_staging_alone() -> None:
     before = state(steps=(RELEASING,), touched=(STAGING,), ruling=ruling(Outcome.DENY))
     assert routes.after_gate(before) == "report"

@@ -10,7 +10,7 @@ from typing import Any, cast
 from domain.action import K8sRollback
 from domain.configuration import ConfigObjects, Configuration, ConfigVersion
 from domain.errors import Temporary
-from domain.service import Catalogue, Target, Workload
+from domain.service import Target, Workload
 from domain.state import Baseline, Finding, State
 from domain.workload import TrackState, WorkloadState
 from nodes.planning import ConfigPlan, release_plan
@@ -87,7 +87,6 @@ async def went_back(wanted: ConfigVersion, running: Configuration | None) -> tup
     }  # fmt: skip
     words, nothing = Words((OLD,)), cast(Any, None)
     rollback = Rollback(
-        lambda: Catalogue(services=(SERVICE,)),
         cast(Any, words),
         cast(Any, SimpleNamespace(cluster=Cluster(running))),
         cast(Any, SimpleNamespace(now=lambda: datetime(2026, 3, 3, tzinfo=UTC))),

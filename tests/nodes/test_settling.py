@@ -203,3 +203,25 @@ async def test_the_clusters_own_clock_does_not_count_over_silence() -> None:
     assert (await story.look(DEPLOY, 40)).kind == "again"
     story.hands.canary = THERE
     assert (await story.look(DEPLOY, 1)).kind == "done"
+
+
+@pytest.mark.parametrize(
+    ("weight", "available", "image", "kind"),
+    [
+        (25, 2, None, "done"),
+        (25, 1, None, "again"),
+        (10, 0, None, "again"),
+        (50, 2, None, "again"),
+        (25, 2, "shop:1", "again"),
+    ],
+)
+async def test_a_bad_canary_does_not_keep_its_traffic_until_each_pod_of_stable_is_there(
+    weight: int, available: int, image: str | None, kind: str
+) -> None:
+    story = Story("rollback")
+    story.hands.canary = STUCK.model_copy(
+        update={"name": "shop", "image": "shop:1", "desired": 3, "available": available}
+    )
+    story.hands.route = RouteState(canary_weight=weight, accepted=True)
+    found = await story.look(K8sRollback(target=TARGET, image=image), 1)
+    assert found.kind == kind, found.reason

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from domain.action import K8sTraffic
+from domain.action import K8sTraffic, MetricsCheck
+from domain.effect import Attempt, EffectState
 from domain.metric import Metric
+from domain.plan import Step
 from domain.service import SLI, Catalogue, Environment, Service, Target, Workload
+from domain.state import Progress, Proposal
 from domain.strategy import TrafficMatch
 from domain.verdict import Counts, Gap, VerdictKind
 from domain.workload import RouteState, TrackState, WorkloadState
 from nodes.judge import JudgeConfig
+from nodes.observe import Observe
 from nodes.share import Share, ShareLook
+from nodes.watch import Watch
 
 SETTLED = datetime(2026, 3, 3, 9, 0, tzinfo=UTC)
 ERRORS = SLI(name="errors", kind="errors", bad="b", total="t", objective=0.99)
@@ -163,3 +171,33 @@ async def test_how_long_is_waited_is_the_services_to_say() -> None:
     assert over.next_at is None
     another, _ = await looked(10, 0, {}, of=service(executor="argo-rollouts"))
     assert another == ShareLook(verdict=None), "other executors shift traffic their own way"
+
+
+@pytest.mark.parametrize(("stable", "kind"), [(3, "done"), (99, "ask")])
+async def test_where_pods_are_the_weight_a_check_expects_their_share(
+    stable: int, kind: str
+) -> None:
+    """A quarter of the traffic is what one pod of four gets, and not what one of a hundred does."""
+    now = SETTLED + timedelta(seconds=300)
+    seen = WorkloadState(stable=track("shop:1", stable), canary=track("shop:2"), route=None)
+    check = MetricsCheck(
+        target=Target.of(service(), PROD), phase="canary", version="2", baseline="1", weight=10,
+        bake_seconds=300, interval_seconds=30,
+    )  # fmt: skip
+    step = Step(id="s", title="s", agent="release", stage="s", scope="shop/prod", action=check)
+    here: Any = SimpleNamespace(
+        now=lambda: now, workload=AsyncMock(return_value=seen), record=AsyncMock(), lease=None,
+    )  # fmt: skip
+    here.cluster = here.context = here
+    watch = Watch(
+        lambda: Catalogue(services=(service(),)), Told({"1": 7500, "2": 2500}), JudgeConfig()
+    )
+    observe = Observe(here, here, watch, here, here, here, here, here)
+    state: Any = {
+        "steps": (step,), "cursor": 0, "mode": "forward", "proposal": Proposal(step=step),
+        "attempt": Attempt(state=EffectState.APPLIED), "progress": Progress(since=SETTLED),
+        "plan": None,
+    }  # fmt: skip
+    found = (await observe(state, here))["finding"]
+    assert found is not None
+    assert found.kind == kind, found.reason

@@ -145,6 +145,23 @@ async def test_a_version_that_was_taken_back_with_its_group_is_neither_good_nor_
     assert found.image == "v1"
 
 
+async def test_many_looks_at_what_runs_do_not_hide_what_ran_before(house: House) -> None:
+    """Each run that waits for its approval has found what runs to be good, and said so."""
+    place: dict[str, Any] = {"service": uuid4().hex, "environment": "prod"}
+    config = [(ConfigVersion(kind="ConfigMap", name="a", digest=one * 10),) for one in "12"]
+    words: list[tuple[str, Any]] = [("v1", "good"), ("v3", "bad"), *[("v2", "good")] * 60]
+    for image, status in words:
+        await house.releases.record(
+            await house.leased(), **place, image=image, sha=None, status=status, reason="r",
+            at=NOW, config=config[image == "v2"],
+        )  # fmt: skip
+    row = await house.releases.last_good(**place, but="v2", but_config=config[1])
+    assert row is not None
+    assert row.image == "v1"
+    assert set(await house.releases.kept(**place, count=2)) == {*config[0], *config[1]}
+    assert [one.image for one in await house.releases.failures(**place, limit=9)] == ["v3"]
+
+
 async def test_an_override_holds_for_a_later_run_of_the_change_and_wakes_once(
     house: House,
 ) -> None:

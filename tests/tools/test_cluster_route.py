@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from domain.errors import Permanent
 from domain.service import Target, Workload
 from domain.strategy import TrafficMatch
+from domain.workload import WorkloadState
+from nodes.readiness import shifted
 from tools.cluster_route import canary_weights, route_spec, route_state, with_weight
 from tools.cluster_testers import with_testers
 
@@ -160,6 +162,18 @@ def test_rules_that_disagree_are_not_accepted_and_the_largest_weight_is_shown() 
     seen = route_state(mixed, TARGET, needs_status=True)
     assert (seen.canary_weight, seen.accepted) == (50, False)
     assert "[10, 50]" in seen.reason
+
+
+def test_a_route_that_somebody_took_the_canary_out_of_gives_it_nothing() -> None:
+    alone = route(rule(ref("web")))
+    unseen = route_state(alone, TARGET, needs_status=True)
+    assert not unseen.accepted
+    alone["status"] = {"parents": [report(*GOOD)]}
+    seen = route_state(alone, TARGET, needs_status=True)
+    gone = WorkloadState(stable=None, canary=None, route=seen)
+    assert shifted(gone, 0, TARGET).kind == "done"
+    assert shifted(gone, 10, TARGET).kind == "settling"
+    assert "no rule has both web and web-canary" in shifted(gone, 10, TARGET).reason
 
 
 def test_a_first_route_may_hang_on_a_gateway_of_another_namespace() -> None:
