@@ -52,7 +52,7 @@ def redact(
     r"""Copy stdin to stdout with every secret replaced by \[redacted:RULE:FINGERPRINT].
 
     Works on any bytes, as they come: `kubectl logs -f pod | fermata redact`. The same secret has
-    the same fingerprint. Knows some 180 kinds of credentials, also under base64, hex, URL encoding,
+    the same fingerprint. Knows some 200 kinds of credentials, also under base64, hex, URL encoding,
     escapes, colours, invisible letters and line breaks. See docs/redaction.md.
     """
     if scanning or sarif:

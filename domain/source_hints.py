@@ -59,7 +59,7 @@ def explain_error(model: type[BaseModel], data: Any, error: ErrorDetails) -> Exp
     if kind in ("literal_error", "enum"):
         return _not_offered(path, str(context.get("expected", "")), error["input"])
     message, hint = _described(kind, error)
-    return Explained(path, message, hint or _expected(info))
+    return Explained(path, message, hint or _expected(info) or _around(model, path))
 
 
 def _described(kind: str, error: ErrorDetails) -> tuple[str, str]:
@@ -112,6 +112,15 @@ def _expected(info: FieldInfo | None) -> str:
     said = (info.description or "").strip().rstrip(".")
     example = _example(info)
     return "; ".join(one for one in (said, f"for example {example}" if example else "") if one)
+
+
+def _around(model: type[BaseModel], path: tuple[str | int, ...]) -> str:
+    """The keys that belong at a path, or else what is expected of the nearest thing around it."""
+    names = sorted({name for one in _models_at(model, path) for name in _names(one)})
+    if names:
+        return "keys here: " + ", ".join(names)
+    near = (_expected(_field_at(model, path[:end])) for end in range(len(path) - 1, 0, -1))
+    return next((one for one in near if one), "see the shipped file for an example")
 
 
 def _example(info: FieldInfo | None) -> str:

@@ -9,6 +9,7 @@ other than the plain ones, several documents, files above `MOST_BYTES`, nesting 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -111,7 +112,8 @@ def validate(model: type[T], located: Located) -> T:
     and column and with a hint (the closest valid key, what is expected, an example).
     """
     try:
-        return model.model_validate(located.data)
+        # strict as for JSON: `true` and "2" are no numbers here, nor is the text `inf`
+        return model.model_validate_json(json.dumps(located.data), strict=True)
     except ValidationError as error:
         found = [explain_error(model, located.data, one) for one in error.errors(include_url=False)]
     problems = {

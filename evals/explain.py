@@ -35,6 +35,7 @@ from policy.evaluate import evaluate
 from policy.facts import Commander, Facts, OverrideFact, RepositoryPolicy
 from policy.families.windows import opening
 from policy.rules import Rules
+from store.locks import Locks
 from store.records import ReleaseRow
 from store.releases import Releases
 from store.runs import Runs
@@ -216,7 +217,7 @@ def _conductor(
         cast(Releases, _KeepsNothing(at)),
         Wording(""),
         _Stopped(at),
-        cast(Any, None),
+        cast(Locks, _KeepsNothing(at)),
         cast(Any, None),
         Leaks(forge, cast(Any, None)),
     )
@@ -278,20 +279,22 @@ class _KeepsNothing:
     async def save_plan(self, *_: object) -> None:
         return None
 
-    async def history(self, service: str, environment: str, limit: int) -> list[ReleaseRow]:
+    async def last_good(self, service: str, environment: str, **_: object) -> ReleaseRow:
         """An hour ago, an earlier version was proven."""
-        return [
-            ReleaseRow(
-                service=service,
-                environment=environment,
-                image=f"{service}:known-good",
-                sha=None,
-                run_id=_NOBODY,
-                status="good",
-                reason=ASSUMED,
-                at=self.at - timedelta(hours=1),
-            )
-        ]
+        return ReleaseRow(
+            service=service,
+            environment=environment,
+            image=f"{service}:known-good",
+            sha=None,
+            run_id=_NOBODY,
+            status="good",
+            reason=ASSUMED,
+            at=self.at - timedelta(hours=1),
+        )
+
+    async def holder(self, _key: str) -> None:
+        """Nobody has a lock."""
+        return
 
 
 @dataclass(frozen=True)

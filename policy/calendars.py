@@ -30,6 +30,7 @@ MOST_TIMES = 5_000
 """Times that one event may come back in a year."""
 LONGEST = timedelta(days=366)
 _RARE = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
+_SINGLE = ("DTSTART", "DTEND", "DURATION", "RECURRENCE-ID")
 _UTC = ZoneInfo("UTC")
 
 
@@ -97,6 +98,8 @@ def read_calendar(data: bytes, name: str) -> FreezeCalendar:
         raise BrokenCalendar(f"it is not iCalendar: {_line(str(error))}") from error
     if getattr(parsed, "name", None) != "VCALENDAR":
         raise BrokenCalendar("it does not begin with BEGIN:VCALENDAR")
+    if parsed.walk("VFREEBUSY"):
+        raise BrokenCalendar("it tells busy times (VFREEBUSY), which are not read; export events")
     found = list(parsed.walk("VEVENT"))
     if len(found) > MOST_EVENTS:
         raise BrokenCalendar(f"it has more than {MOST_EVENTS:,} events")
@@ -136,6 +139,11 @@ def _event(one: Any) -> CalendarEvent:
     summary = _line(str(one.get("SUMMARY") or "a freeze without a name"))
     if one.errors:
         raise _broken(summary, "; ".join(f"{name}: {_line(str(why))}" for name, why in one.errors))
+    for name in _SINGLE:
+        if isinstance(one.get(name), list):
+            raise _broken(summary, f"it has more than one {name}")
+    for name in (*_SINGLE, "RDATE", "EXDATE"):
+        _check_zone(one.get(name), name, summary)
     if one.get("DTSTART") is None:
         raise _broken(summary, "it has no DTSTART")
     first = one["DTSTART"].dt
@@ -158,7 +166,18 @@ def _event(one: Any) -> CalendarEvent:
     )
 
 
+def _check_zone(value: Any, name: str, summary: str) -> None:
+    """A zone that nobody knows is not passed over: its times would be those of another clock."""
+    for single in value if isinstance(value, list) else [] if value is None else [value]:
+        zone = getattr(single, "params", {}).get("TZID")
+        times = [one.dt for one in getattr(single, "dts", [single]) if hasattr(one, "dt")]
+        if zone and any(isinstance(at, datetime) and at.tzinfo is None for at in times):
+            raise _broken(summary, f"{name}: the time zone {_line(str(zone))} is not known here")
+
+
 def _length(one: Any, first: Any, summary: str) -> timedelta:
+    if one.get("DTEND") is not None and one.get("DURATION") is not None:
+        raise _broken(summary, "it has DTEND and DURATION")
     if one.get("DTEND") is not None:
         last = one["DTEND"].dt
         if isinstance(first, datetime) != isinstance(last, datetime):
@@ -195,12 +214,18 @@ def _rule(rule: Any, zone: tzinfo | None, summary: str) -> str:
         last = until[0] if isinstance(until, list) else until
         at = _wall(last, zone)[0]
         rule["UNTIL"] = [at if isinstance(last, datetime) else at.replace(hour=23, minute=59)]
-    text = str(rule.to_ical().decode())
+    for name in ("INTERVAL", "COUNT"):
+        if any(int(one) < 1 for one in rule.get(name, [])):
+            raise _broken(summary, f"RRULE: {name} is less than 1")
+    endless = type(rule)({key: rule[key] for key in rule if key not in ("UNTIL", "COUNT")})
     try:
-        rrulestr(text, dtstart=datetime(2024, 1, 1))
+        # What never comes round is looked for up to the year 9999, at each decision anew.
+        first = next(iter(rrulestr(endless.to_ical().decode(), dtstart=datetime(2024, 1, 1))), None)
     except (ValueError, KeyError, TypeError) as error:
         raise _broken(summary, f"RRULE: {_line(str(error))}") from error
-    return text
+    if first is None:
+        raise _broken(summary, "RRULE: it never comes round")
+    return str(rule.to_ical().decode())
 
 
 def _listed(one: Any, name: str, zone: tzinfo | None, summary: str) -> Iterator[datetime]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 _WILD = frozenset("*?[")
+_CHOICE = re.compile(r"\[!?[^\]]+\]")
 
 
 def name_matches(name: str, patterns: Iterable[str]) -> bool:
@@ -17,6 +18,28 @@ def name_matches(name: str, patterns: Iterable[str]) -> bool:
             return True
         if not _WILD.isdisjoint(pattern) and fnmatchcase(name, pattern):
             return True
+    return False
+
+
+def may_meet(left: str, right: str) -> bool:
+    """Whether some name may fit two patterns; what stands in `[...]` counts as any letter."""
+    one, other = (_CHOICE.sub("?", pattern) for pattern in (left, right))
+    seen = {(0, 0)}
+    open_ = [(0, 0)]
+    while open_:
+        at, on = open_.pop()
+        a, b = one[at : at + 1], other[on : on + 1]
+        if not a and not b:
+            return True
+        steps = set()
+        if a == "*" or (a and b == "*"):
+            steps.add((at + 1, on))
+        if b == "*" or (b and a == "*"):
+            steps.add((at, on + 1))
+        if a and b and (a == b or "?" in (a, b)):
+            steps.add((at + 1, on + 1))
+        open_.extend(steps - seen)
+        seen |= steps
     return False
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from domain.errors import SourceProblem
 from domain.plan import RiskClass
 from domain.yaml_source import Located, Path
-from policy.matching import name_matches
+from policy.matching import may_meet, name_matches
 from policy.raw import RawPolicy
 from policy.raw_approvals import RawApprovals
 from policy.raw_security import RawException
@@ -175,11 +175,7 @@ def _overlap(one: RawException, other: RawException) -> bool:
 
 def _share(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether two lists of patterns may name the same thing, as far as names tell."""
-    return any(
-        name_matches(left, (right,)) or name_matches(right, (left,))
-        for left in one
-        for right in other
-    )
+    return any(may_meet(left, right) for left in one for right in other)
 
 
 def _required_elsewhere(

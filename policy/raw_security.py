@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from domain.source_hints import wrong
 from policy.raw_values import Answer, Day, MaybeNames, Names, Raw
@@ -60,6 +60,7 @@ class RawException(Raw):
     environments: Names = ("*",)
     reason: Annotated[
         str,
+        StringConstraints(strip_whitespace=True),
         Field(
             min_length=10,
             examples=["the vulnerable parser is never called"],
@@ -68,6 +69,7 @@ class RawException(Raw):
     ]
     owner: Annotated[
         str,
+        StringConstraints(strip_whitespace=True),
         Field(min_length=1, examples=["team-checkout"], description="who answers for it"),
     ]
     expires: Annotated[

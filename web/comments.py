@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
+from markdown_it.common.html_re import HTML_TAG_RE
 from markdown_it.rules_core import StateCore
 
 from domain.event import Command, CommandName
@@ -38,7 +39,7 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _CODE = re.compile(r"(`+)[^`\n]+\1(?!`)")
 _MAIL = re.compile(r"On .{5,300} wrote:|-{2,} ?(?:Original|Forwarded) [Mm]essage ?-{2,}")
 _TICKS = re.compile(r"(?<!`)`+(?!`)")
-_SPECIAL = re.compile(r"\\[\\`<]|`+|<!--")
+_SPECIAL = re.compile(r"\\[\\`<]|`+|<!--|<(?=[A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,9 @@ def _spoken(text: str) -> list[str]:
             lines[first:end] = [""] * (end - first)
         elif token.type == "inline":
             paragraphs.append((first, end))
+    # what no paragraph or heading holds is seen by nobody: titles of link definitions
+    seen = {number for first, end in paragraphs for number in range(first, end)}
+    lines = [line if number in seen else "" for number, line in enumerate(lines)]
     for first, end in paragraphs:
         spoken = _without_spans("\n".join(lines[first:end]))
         lines[first:end] = spoken.split("\n")
@@ -227,7 +231,7 @@ def _hidden(found: re.Match[str]) -> str:
 
 
 def _without_spans(paragraph: str) -> str:
-    """A paragraph with code spans that cross lines and HTML comments blanked, line by line.
+    """A paragraph with HTML comments, and code spans and tags that cross lines, blanked.
 
     A code span inside one line stays: it may be an argument, and it cannot hide a line's start.
     """
@@ -245,6 +249,11 @@ def _without_spans(paragraph: str) -> str:
             end = spans.end(special)
             span = paragraph[special.start() : end]
             pieces.append(_blank(span) if "\n" in span else span)
+        elif mark == "<":
+            tag = HTML_TAG_RE.match(paragraph, special.start())
+            end = tag.end() if tag is not None else special.end()
+            # it stays a tag, and none of its lines begins with what it says
+            pieces.append(paragraph[special.start() : end].replace("\n", "\n "))
         else:
             end = special.end()
             pieces.append(mark)

@@ -19,6 +19,7 @@ import structlog
 
 from domain.digest import digest_of
 from domain.errors import SourceError, SourceProblem
+from domain.yaml_source import decoded, load
 from policy.rules import Rules, load_policy
 from tools.manifest_files import manifest_texts, manifests_in
 
@@ -71,7 +72,7 @@ def read_policy(path: Path) -> Rules:
 def parse_policy(data: bytes, name: str) -> Rules:
     """The rules in a text that came without a folder, as on stdin; constraints are looked for from
     the folder that one is in. Raises SourceError."""
-    return _with_constraints(load_policy(data, name), _Beside(Path()))
+    return _with_constraints(load_policy(data, name), _Beside(Path()), data, name)
 
 
 def _load(path: Path, beside: _Beside) -> Rules:
@@ -81,16 +82,29 @@ def _load(path: Path, beside: _Beside) -> Rules:
         hint = "name a policy file; serving, FERMATA_POLICY does, or the folder it starts in"
         why = f"it cannot be read: {error.strerror or error}"
         raise SourceError((SourceProblem(str(path), 1, 1, why, hint),)) from error
-    return _with_constraints(load_policy(data, str(path), beside), beside)
+    return _with_constraints(load_policy(data, str(path), beside), beside, data, str(path))
 
 
-def _with_constraints(rules: Rules, beside: _Beside) -> Rules:
+def _with_constraints(rules: Rules, beside: _Beside, data: bytes, name: str) -> Rules:
     """The rules with what the folders of constraints hold: it decides, so the digest covers it."""
     folders = [beside.folder / one for one in rules.manifests.constraints]
     if not folders:
         return rules
     beside.note(folders)
-    texts = tuple(manifest_texts(folders))
+    texts: tuple[tuple[str, str], ...] = ()
+    for index, folder in enumerate(folders):
+        try:
+            texts += tuple(manifest_texts([folder]))
+        except SourceError as error:
+            problem = error.problems[0]
+            if problem.file != str(folder):
+                raise
+            # The folder itself: the mistake stands where the policy names it.
+            said = f"the constraints in {str(folder)!r}: {problem.message}"
+            hint = "the path counts from the folder of this file"
+            located = load(decoded(data, name), name)
+            found = located.problem(("manifests", "constraints", index), said, hint)
+            raise SourceError((found,)) from error
     digest = digest_of({"policy": rules.digest, "constraints": [text for _, text in texts]})
     return replace(rules, digest=digest, manifests=replace(rules.manifests, texts=texts))
 

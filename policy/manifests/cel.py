@@ -33,6 +33,9 @@ ROOTS: Final = (
     "variables",
 )
 _VARIABLE: Final = re.compile(r"\bvariables\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)")
+_NULL: Final = re.compile(
+    r"\bvariables\s*\.\s*params\s*[!=]=\s*null\b|\bnull\s*[!=]=\s*variables\s*\.\s*params\b(?!\s*[.\[])"
+)
 _TESTED: Final = re.compile(r"\bhas\(\s*variables\s*\.\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)")
 
 
@@ -53,6 +56,8 @@ class Expression:
     names: tuple[str, ...]
     tested: frozenset[str]
     """Variables whose presence it asks for; one that failed must not count as absent."""
+    asks_for_params: bool
+    """It compares the parameters with `null`, as what they are where a constraint has none."""
 
     def evaluate(self, data: Mapping[str, Any]) -> Any:
         """The value as plain data. Raises CelFailure."""
@@ -74,7 +79,8 @@ def compile_expression(text: str) -> Expression:
     except RuntimeError as error:
         raise CelSyntax(_first_line(error)) from error
     names = tuple(dict.fromkeys(_VARIABLE.findall(text)))
-    return Expression(text, program, names, frozenset(_TESTED.findall(text)))
+    tested = frozenset(_TESTED.findall(text))
+    return Expression(text, program, names, tested, _NULL.search(text) is not None)
 
 
 @dataclass
@@ -85,6 +91,9 @@ class Scope:
     given: Mapping[str, Any]
     """Variables that are there from the beginning: `params`, `anyObject`."""
     variables: Mapping[str, Expression]
+    without_params: bool = False
+    """The constraint has none. They are `null` then to Gatekeeper, in whose engine `has(null.x)` is
+    false; in this one it fails, so they are only `null` to an expression that asks for that."""
 
     def __post_init__(self) -> None:
         self._known: dict[str, Any] = dict(self.given)
@@ -104,6 +113,8 @@ class Scope:
         if untold:
             raise self._failed[min(untold)]
         known = {name: self._known[name] for name in expression.names if name in self._known}
+        if self.without_params and expression.asks_for_params:
+            known["params"] = None
         try:
             return expression.evaluate({**self.roots, "variables": known})
         except CelFailure as failure:

@@ -51,7 +51,7 @@ class Constraint:
         roots = _roots(obj, self.object.data, namespaces)
         given = {"params": self.parameters, "anyObject": roots["anyObject"]}
         try:
-            scope = Scope(roots, given, self.template.variables)
+            scope = Scope(roots, given, self.template.variables, self._without_params())
             for name, condition in self.template.conditions:
                 if not _truth(scope, condition, f"matchCondition {name}"):
                     return
@@ -70,6 +70,10 @@ class Constraint:
                 or validation.message
                 or (f"failed expression: {' '.join(validation.expression.text.split())[:300]}")
             )
+
+    def _without_params(self) -> bool:
+        spec = self.object.data.get("spec")
+        return not isinstance(spec, dict) or spec.get("parameters") is None
 
     def _fix(self) -> str:
         what = self.template.description or self.template.title

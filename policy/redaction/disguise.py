@@ -42,6 +42,7 @@ class Mark(IntEnum):
     CONTINUED = 11
     COVERED = 12
     DECIMAL = 13
+    DUMP = 14
 
 
 _TOKEN = r"[A-Za-z0-9_\-]"
@@ -73,16 +74,23 @@ MARKERS: tuple[tuple[Mark, str], ...] = (
     (Mark.INVISIBLE, r"\xef[\xbc\xbd][\x80-\xbf]"),
     (Mark.INVISIBLE, r"\xf0\x9d[\x90-\x9f]|\xe2[\x92\x93][\x80-\xbf]|\xf0\x9f[\x84-\x87]"),
     (Mark.ESCAPED, r"%[0-9a-fA-F]{2}"),
-    (Mark.ESCAPED, r"\\(?:u\{?[0-9a-fA-F]{2}|U[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|/)"),
+    (
+        Mark.ESCAPED,
+        r"\\(?:u\{?[0-9a-fA-F]{2}|U[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[0-3][0-7]{2}|[/_\-])",
+    ),
     (Mark.ESCAPED, r"\\[nrt][A-Za-z0-9_\-.:/+=]{16}"),
     (Mark.ESCAPED, r"&(?:#[0-9xX]|[a-zA-Z]{2,8}[0-9]?;)"),
     (Mark.PRINTABLE, _TOKEN + r"=[2-7][A-F]" + _TOKEN),
-    (Mark.PRINTABLE, r"=[2-7][0-9A-F]" + _TOKEN + r"{0,12}=[2-7][0-9A-F]"),
+    (Mark.PRINTABLE, r"=[2-7][0-9A-Fa-f]" + _TOKEN + r"{0,12}=[2-7][0-9A-Fa-f]"),
     (Mark.PRINTABLE, r"=\r?\n[!-~]"),
     (Mark.BASE64, r"(?:" + _B64_TEXT + r"){4}"),
     (Mark.PACKED, r"H4sI[A-Za-z0-9+/_\-]{12}"),
     (Mark.HEX, _PRINTABLE + r"{10}"),
     (Mark.HEX_PAIRS, r"(?:" + _PRINTABLE + r"[ :,\-]){8}"),
+    (
+        Mark.DUMP,
+        r"(?:^|\n)[ \t]{0,4}[0-9a-fA-F]{6,8}:?[ \t]{1,2}(?:" + _HEX + _HEX + r"[ \t]{0,2}){4}",
+    ),
     (Mark.HEX_PAIRS, r"(?:0[xX]" + _PRINTABLE + r"[,;]?[ \t]{0,2}){6}"),
     (Mark.DECIMAL, r"(?:" + _ASCII + r"(?:,[ \t]?|[ \t])){11}" + _ASCII),
     (Mark.BASE32, r"(?:" + _B32_TEXT + r"){2}"),
@@ -112,7 +120,7 @@ _ESCAPE = re.compile(
     rb"|\\\\*(?:U([0-9A-Fa-f]{8})|u\{0*([0-9A-Fa-f]{1,6})\})"
     rb"|\\\\*x([0-9A-Fa-f]{2})"
     rb"|\\\\*([0-3][0-7]{2})"
-    rb"|\\\\*(/)"
+    rb"|\\\\*([/_\-])"
     rb"|&#0*([0-9]{1,6});?"
     rb"|&#[xX]0*([0-9A-Fa-f]{1,5});?"
     rb"|&([A-Za-z]{2,8}[0-9]?;)"
@@ -121,7 +129,7 @@ _ESCAPE = re.compile(
 _ENTITY = re.compile(rb"&(?:#|[A-Za-z]{2,8}[0-9]?;)")
 _BASES = (None, 16, 16, 16, 16, 16, 8, None, 10, 16, None, None)
 _BLANK = {b"n": b" ", b"r": b" ", b"t": b" "}
-_QUOTED_PRINTABLE = re.compile(rb"=([2-7][0-9A-F])|=[ \t]*\r?\n")
+_QUOTED_PRINTABLE = re.compile(rb"=([2-7][0-9A-Fa-f])|=[ \t]*\r?\n")
 _AROUND = 64
 """Bytes on each side of a line break that may belong to the break."""
 _SPACES = b" \t\r"
@@ -139,15 +147,22 @@ _LETTERS = re.compile(rb"[ \t]*[!-~][ \t][!-~][ \t][!-~][ \t][!-~][ \t]")
 
 _STRETCH = re.compile(rb"[\x00\t\n\r\x1b\x20-\x7e]{14,}")
 
-_RUN64 = re.compile(rb"[A-Za-z0-9+/_\-]+(?:[ \t\"']*\\?\r?\n[ \t>|\"']*[A-Za-z0-9+/_\-]+)*")
-_SKIP64 = re.compile(rb"[A-Za-z0-9+/_\-]")
+_GAP64 = re.compile(rb"[ \t\"']*\\?\r?\n[ \t>|\"']*|(?:\\+r)?\\+n")
+"""Between the lines of one text in base64; escaped as well, as in an answer of a forge's API."""
+_RUN64 = re.compile(rb"[A-Za-z0-9+/_\-]+(?:(?:" + _GAP64.pattern + rb")[A-Za-z0-9+/_\-]+)*")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _RUN_HEX = re.compile(_HEX.encode() + rb"{2,}(?:\\?\r?\n[ \t]*" + _HEX.encode() + rb"{2,})*")
 _RUN_PAIRS = re.compile(
-    rb"(?:0[xX])?[0-9a-fA-F]{2}(?:(?:[,;:\-]?[ \t]{0,2}|[,;]?\r?\n[ \t]*)(?:0[xX])?[0-9a-fA-F]{2})+"
+    rb"(?:0[xX])?[0-9a-fA-F]{2}"
+    rb"(?:(?:[,;:\-]?[ \t]{0,2}|[,;:]?[ \t]?\r?\n[ \t]*)(?:0[xX])?[0-9a-fA-F]{2})+"
 )
 _PAIR = re.compile(rb"(?:0[xX])?([0-9a-fA-F]{2})")
 _HEX_DIGIT = re.compile(_HEX.encode())
+_DUMP_LINE = re.compile(
+    rb"^[ \t]{0,4}[0-9a-fA-F]{6,8}:?[ \t]{1,2}((?:[0-9a-fA-F]{2}[ \t]{0,2}){0,15}[0-9a-fA-F]{2})"
+    rb"(?:[ \t][^\n]*)?$",
+    re.M,
+)
 _RUN_DECIMAL = re.compile(rb"[0-9]{1,3}(?:(?:,[ \t]?|,?\r?\n[ \t]*|[ \t])[0-9]{1,3}(?![0-9.]))+")
 _NUMBER = re.compile(rb"[0-9]{1,3}")
 _RUN32 = re.compile(rb"[A-Z2-7]+")
@@ -173,6 +188,8 @@ def unmasked(text: bytes, marks: dict[Mark, list[int]]) -> Iterator[View]:
                 yield from _hex_pairs(text, ends)
             case Mark.DECIMAL:
                 yield from _decimal(text, ends)
+            case Mark.DUMP:
+                yield from _dump(text)
             case Mark.BASE32:
                 yield from _base32(text, ends)
             case Mark.SPACED:
@@ -285,6 +302,8 @@ def _plain(letter: str) -> str:
     if letter in LOOKALIKE:
         return LOOKALIKE[letter]
     category = unicodedata.category(letter)
+    if category == "Nd":
+        return str(unicodedata.digit(letter))
     if (
         category in ("Cf", "Mn", "Me", "Cc", "Cn", "Co")
         or letter in "\u3164\u115f\u1160\uffa0\u2800"
@@ -309,8 +328,8 @@ def _unescaped(match: re.Match[bytes]) -> bytes | None:
         if number in (1, 5, 6):
             return bytes((code & 0xFF,))
         return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
-    if digits == b"/":
-        return b"/"
+    if digits in (b"/", b"_", b"-"):
+        return digits
     if digits in _BLANK:
         return _BLANK[digits]
     entity = match[0].decode("ascii")
@@ -343,14 +362,23 @@ def _base64(text: bytes, ends: list[int]) -> Iterator[View]:
         start, stop = runs[index]
         if (start, start) not in done:
             done.add((start, start))
-            torn = text.find(b"\n", start, stop) >= 0
-            places: Sequence[int] = range(start, stop)
-            if torn:
-                places = [n for n in places if _SKIP64.match(text, n)]
+            places = _without_gaps(text, start, stop)
         phase = bisect.bisect_left(places, end) % 4
         if (start, phase - 4) not in done:
             done.add((start, phase - 4))
             yield from _decoded64(text, places[phase:], stop)
+
+
+def _without_gaps(text: bytes, start: int, stop: int) -> Sequence[int]:
+    """Places of the letters of a run of base64."""
+    gaps = [match.span() for match in _GAP64.finditer(text, start, stop)]
+    if not gaps:
+        return range(start, stop)
+    places: list[int] = []
+    for left, right in [*gaps, (stop, stop)]:
+        places.extend(range(start, left))
+        start = right
+    return places
 
 
 def _decoded64(text: bytes, places: Sequence[int], stop: int) -> Iterator[View]:
@@ -384,7 +412,7 @@ def _packed(text: bytes, ends: list[int]) -> Iterator[View]:
         at = text.find(b"H4sI", match.start(), match.end())
         if at < 0 or not any(match.start() < end <= match.end() for end in ends):
             continue
-        letters = b"".join(re.findall(_SKIP64, text[at : match.end()])).translate(_URLSAFE)
+        letters = _GAP64.sub(b"", text[at : match.end()]).translate(_URLSAFE)
         raw = b64decode(letters[: len(letters) // 4 * 4] + _padded(letters))
         try:
             data = zlib.decompressobj(31).decompress(raw, MOST_UNPACKED)
@@ -428,6 +456,23 @@ def _decimal(text: bytes, ends: list[int]) -> Iterator[View]:
         if any(run.start() < end <= run.end() for end in ends):
             numbers = [one for one in _NUMBER.finditer(text, *run.span()) if int(one[0]) < 256]
             yield tokens(bytes(int(one[0]) for one in numbers), [one.span() for one in numbers])
+
+
+def _dump(text: bytes) -> Iterator[View]:
+    """What `xxd`, `od` and `hexdump` print: address, bytes, and letters again beside them. Some
+    print words of two bytes, the second first. A byte stands for all of its line."""
+    data, swapped = bytearray(), bytearray()
+    places: list[tuple[int, int]] = []
+    for line in _DUMP_LINE.finditer(text):
+        own = bytes.fromhex(line[1].decode())
+        data += own
+        for group in line[1].split():
+            swapped += bytes.fromhex(group.decode())[::-1] if len(group) == 4 else b""
+        places.extend([(line.start(1), line.end())] * len(own))
+    if data:
+        yield tokens(bytes(data), places)
+    if len(swapped) == len(data):
+        yield tokens(bytes(swapped), places)
 
 
 def _base32(text: bytes, ends: list[int]) -> Iterator[View]:

@@ -17,6 +17,7 @@ import orjson
 from pydantic import BaseModel
 
 from policy.redaction.engine import COVER, Redactor
+from policy.redaction.walk import MASKS, steps
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +38,8 @@ _NOT_SECRET = re.compile(
 _HEADERS = frozenset(
     ("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token",
      "x-amz-security-token", "private-token", "x-hub-signature", "x-hub-signature-256",
-     "x-gitlab-token", "x-vault-token")
+     "x-gitlab-token", "x-vault-token", "ocp-apim-subscription-key", "x-functions-key",
+     "dd-application-key", "x-honeycomb-team")
 )  # fmt: skip
 _REFERENCE = re.compile(r"^(?:\$\{?\w+\}?|\$\{\{.*\}\}|\{\{.*\}\}|\$\(.*\)|<[^<>]*>|\*+|)$")
 
@@ -92,7 +94,7 @@ class ValueRedactor:
 
     def _suspicious(self, raw: bytes) -> bool:
         """Whether a closer look is worth it: one scan over the whole value as JSON."""
-        return b"\\" in raw or bool(self.redactor.find(raw))
+        return b"\\" in raw or b"sensitive" in raw or bool(self.redactor.find(raw))
 
     def _value(self, value: Any, depth: int) -> Any:
         if depth > DEEPEST:
@@ -112,18 +114,30 @@ class ValueRedactor:
                 return value
 
     def _sequence(self, values: Sequence[Any], depth: int) -> Any:
+        match values:
+            case [str() as name, str() as value] if name.lower() in _HEADERS:
+                new = self._covered(value)
+                if new == value:
+                    return values
+                return (name, new) if isinstance(values, tuple) else [name, new]
         clean = [self._value(one, depth + 1) for one in values]
         if all(new is old for new, old in zip(clean, values, strict=True)):
             return values
         return tuple(clean) if isinstance(values, tuple) else clean
 
     def _mapping(self, values: Mapping[Any, Any], depth: int) -> Any:
+        if "terraform_version" in values:
+            values = self._state(values)
         whole = set(_whole_fields(values))
+        masks = dict(_masks_of(values))
         clean: dict[Any, Any] = {}
         changed = False
         for key, value in values.items():
             name = self.redactor.redact(key) if isinstance(key, str) else key
-            if key in whole and not isinstance(value, Mapping | list | tuple):
+            if key in masks:
+                bare = self._masked(value, masks[key])
+                new = self._value(value if bare == value else bare, depth + 1)
+            elif key in whole and not isinstance(value, Mapping | list | tuple):
                 new = self._covered(value)
             elif key in whole:
                 new = self._all_covered(value)
@@ -132,6 +146,28 @@ class ValueRedactor:
             changed = changed or new is not value or name is not key
             clean[name] = new
         return clean if changed else values
+
+    def _state(self, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """A state or plan of Terraform as it comes out of its text, which knows more of them."""
+        try:
+            raw = orjson.dumps(values)
+        except orjson.JSONEncodeError:
+            return values
+        clean = self.redactor.redact_bytes(raw)
+        told: Mapping[Any, Any] = values if clean is raw else orjson.loads(clean)
+        return told
+
+    def _masked(self, value: Any, mask: Any) -> Any:
+        """A value with everything covered that is `true` in its mask, and the very same without."""
+        if mask is True:
+            return self._all_covered(value)
+        if not isinstance(mask, Mapping):
+            return value
+        if isinstance(value, Mapping):
+            return {key: self._masked(one, mask.get(key)) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._masked(one, mask.get(n)) for n, one in enumerate(value)]
+        return value
 
     def _all_covered(self, value: Any) -> Any:
         match value:
@@ -173,12 +209,38 @@ def _whole_fields(values: Mapping[Any, Any]) -> Iterator[Any]:
     name = values.get("name", values.get("key"))
     if isinstance(name, str) and "value" in values and _named(name):
         yield "value"
-    sensitive = values.get("sensitive_attributes")
     for key, value in values.items():
         if isinstance(key, str) and _named(key) and _can_be_secret(key, value):
             yield key
-        if key == "attributes" and isinstance(sensitive, list) and sensitive:
+
+
+def _masks_of(values: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Members of a Terraform resource beside which another says what in them is sensitive."""
+    for key, name in MASKS.items():
+        if key not in values or not (said := values.get(name)):
             continue
+        mask: Any = {}
+        if name == "sensitive_attributes" and isinstance(said, list):
+            for path in map(steps, said):
+                here = mask
+                for step in path[:-1]:
+                    here = here.setdefault(step, {}) if isinstance(here, dict) else {}
+                if path and isinstance(here, dict):
+                    here[path[-1]] = True
+        else:
+            mask = _by_step(said, 0)
+        yield key, mask
+
+
+def _by_step(mask: Any, depth: int) -> Any:
+    """A mask in which lists are mappings of their places as well; too deep a one covers all."""
+    if depth > DEEPEST:
+        return True
+    if isinstance(mask, Mapping):
+        return {key: _by_step(one, depth + 1) for key, one in mask.items()}
+    if isinstance(mask, list | tuple):
+        return {n: _by_step(one, depth + 1) for n, one in enumerate(mask)}
+    return mask
 
 
 def _named(key: str) -> bool:

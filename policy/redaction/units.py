@@ -22,6 +22,7 @@ LONG_WORD = 16
 """A word of so many letters may be the first part of one that is torn apart."""
 
 _TAIL = 512
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
 _TOKENS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+/=.-%~"
 _TOKEN = rb"A-Za-z0-9_+/=.\-%~"
 _BARE = re.compile(rb"[ \t>|\"'`#*+.&]{0,60}[A-Za-z0-9_+/\-.%~]+={0,3}[\\\"'`,;+.& \t^]{0,12}\r?")
@@ -43,6 +44,10 @@ _NAME = re.compile(
     rb"(?:pass|pwd|secret|token|key|credential)[\w.\-]{0,20}[\"']?,?[ \t]*\r?"
 )
 _VALUE = re.compile(rb"(?i)[ \t]*[\"']?value[\"']?[ \t]*:")
+_BYTES = rb"(?:0[xX])?[0-9a-fA-F]{2}(?:[,;:\- \t]+(?:0[xX])?[0-9a-fA-F]{2})"
+_PAIRS = re.compile(rb"(?:^|[^0-9A-Za-z])" + _BYTES + rb"{3,12}$")
+_MORE_PAIRS = re.compile(rb"[ \t]*" + _BYTES + rb"*(?![0-9A-Za-z])")
+_DUMP = re.compile(rb"[ \t]{0,4}[0-9a-fA-F]{6,8}:?[ \t]{1,2}[0-9a-fA-F]{2}.*\r?")
 _PEM_END = re.compile(rb"[ \t>|\"'`]*-----END")
 
 
@@ -64,6 +69,10 @@ class _Line:
     """It ends in what may be the beginning of a secret."""
     json_value: bool = False
     netrc: bool = False
+    pairs: bool = False
+    """It ends in bytes in hex, as `od` prints them."""
+    dump: bool = False
+    """The same with an address before them."""
     names: bool = False
     """It gives a name, and the next line may give the value (`- name: DB_PASSWORD`)."""
 
@@ -103,6 +112,8 @@ class Joins:
             or (said.names and _VALUE.match(head) is not None)
             or (said.json_value and _JSON_VALUE.match(head) is not None)
             or (said.netrc and _NETRC.match(head) is not None)
+            or (said.pairs and _MORE_PAIRS.match(head) is not None)
+            or (said.dump and _DUMP.fullmatch(head) is not None)
             or (said.begun and _WORD_BEGINS.match(head) is not None)
         )
 
@@ -136,7 +147,7 @@ class Joins:
         return _Line(
             bare=bare,
             indented=bare and line[:1] in (b" ", b"\t"),
-            goes_on=ending in b"\\=" or core.endswith(b"-----"),
+            goes_on=ending in b"\\=^" or core.endswith(b"-----"),
             header=first in b"PDVCH" and _HEADER.match(line) is not None,
             long_word=len(word) >= LONG_WORD,
             assigns=(ending in b":=|>+-" and _ASSIGNS.search(core[-80:]) is not None)
@@ -146,6 +157,8 @@ class Joins:
             json_value=first == b'"' and _JSON_VALUE.match(line) is not None,
             names=first in b"-nNkK\"'" and _NAME.fullmatch(line) is not None,
             netrc=first in b"mlpad" and _NETRC.match(line) is not None,
+            pairs=rest[-1:] in _HEX_DIGITS and _PAIRS.search(rest.rstrip(b":")[-80:]) is not None,
+            dump=first in _HEX_DIGITS and _DUMP.fullmatch(line) is not None,
         )
 
 

@@ -26,13 +26,13 @@ _TOKEN = re.compile(
 )
 _UNFINISHED = re.compile(rb"\"(?:[^\"\\\n]|\\[^\n])*\\?\Z|[\w.+\-]{1,400}\Z")
 _INSIDE = re.compile(rb"(?:[^\"\\\n]|\\[^\n])*")
-_MASKS = {
+MASKS = {
     "values": "sensitive_values",
     "before": "before_sensitive",
     "after": "after_sensitive",
     "attributes": "sensitive_attributes",
 }
-_KEPT = frozenset(("data", "stringData", "value", *_MASKS))
+_KEPT = frozenset(("data", "stringData", "value", *MASKS))
 _SECRET_ATTRIBUTE = re.compile(
     r"(?:^|_)(?:password(?:_v4)?|passwd|passphrase|secret|secret_(?:string|binary|data|key)|token|"
     r"private_key(?:_(?:pem(?:_pkcs8)?|openssh))?|access_key|client_key|connection_string|"
@@ -164,7 +164,7 @@ class Walk:
                 self.over = not self._stack
                 if self._stack:
                     parent = self._stack[-1]
-                    if isinstance(parent.key, str) and parent.key in _MASKS.values():
+                    if isinstance(parent.key, str) and parent.key in MASKS.values():
                         parent.places[parent.key] = (top.start, self.at)
             case b",":
                 if top is not None and top.is_list:
@@ -231,14 +231,22 @@ class Walk:
                 told = frame.words.get("kind") == "Secret"
                 told = told or (hurried and "kind" not in frame.words and self._encoded(frame))
             elif member == "value":
-                told = frame.words.get("sensitive") == "true"
+                told = frame.words.get("sensitive") == "true" or self._variable(frame)
             else:
-                told = member in _MASKS and (
-                    self._masked(frame, _MASKS[member], below)
+                told = member in MASKS and (
+                    self._masked(frame, MASKS[member], below)
                     or self._well_known(frame, leaf, below)
                 )
             if told:
                 leaf.secret = True
+
+    def _variable(self, frame: _Frame) -> bool:
+        """Whether it is a variable of a plan, where only the name says that it is secret."""
+        return (
+            frame.path[-2:-1] == ("variables",)
+            and _SECRET_ATTRIBUTE.search(str(frame.path[-1])) is not None
+            and any("terraform_version" in one.words for one in self._stack)
+        )
 
     def _encoded(self, frame: _Frame) -> bool:
         depth = len(frame.path)
@@ -265,7 +273,7 @@ class Walk:
         except orjson.JSONDecodeError:
             return True
         if name == "sensitive_attributes":
-            paths = [_steps(one) for one in mask] if isinstance(mask, list) else []
+            paths = [steps(one) for one in mask] if isinstance(mask, list) else []
             return any(below[: len(one)] == one for one in paths if one)
         for step in below:
             if isinstance(mask, dict):
@@ -275,16 +283,16 @@ class Walk:
         return mask is True
 
     def _well_known(self, frame: _Frame, leaf: _Leaf, below: tuple[Any, ...]) -> bool:
-        root = (self._stack or [frame])[0]
-        if "terraform_version" not in root.words or not leaf.quoted:
+        around = (*self._stack, frame)
+        if not leaf.quoted or all("terraform_version" not in one.words for one in around):
             return False
-        kinds = (one.words.get("type", "") for one in (*self._stack, frame))
+        kinds = (one.words.get("type", "") for one in around)
         names = {name for kind in kinds for name in _SECRET_OF.get(kind, ())}
         last = next((one for one in reversed(below) if isinstance(one, str)), "")
         return last in names or _SECRET_ATTRIBUTE.search(last) is not None
 
 
-def _steps(path: Any) -> tuple[Any, ...]:
+def steps(path: Any) -> tuple[Any, ...]:
     """A path of `sensitive_attributes`: `[{"type": "get_attr", "value": "password"}, ...]`."""
     if isinstance(path, str):
         return (path,)

@@ -153,5 +153,6 @@ async def test_one_of_a_group_that_burns_its_budget_takes_the_others_back(town: 
     live = {
         one["name"]: one["environments"][0]["live"]["image"].rpartition(":")[2]
         for one in page["services"]
+        if one["name"] in ("search", "payments")
     }
-    assert live == live | {name: tag for name, _, tag in back}
+    assert live == {name: tag for name, _, tag in back}

@@ -115,9 +115,10 @@ async def _serve(url: str, counter: Counter) -> tuple[datetime, datetime]:
         while True:
             try:
                 answer = await http.get("/api/v1/query", params={"query": "http_requests_total"})
-                if len(answer.json()["data"]["result"]) == 6:
+                # It listens before it has opened its database, and says 503 until then.
+                if len(answer.raise_for_status().json()["data"]["result"]) == 6:
                     break
-            except httpx.TransportError:
+            except (httpx.TransportError, httpx.HTTPStatusError):
                 pass
             await asyncio.sleep(0.05)
         since = datetime.now(UTC)

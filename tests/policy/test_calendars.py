@@ -99,6 +99,39 @@ def test_a_zone_given_in_the_file_itself_is_followed() -> None:
             ),
             "'a'",
         ),
+        *(
+            (calendar(f"SUMMARY:a\r\nDTSTART;VALUE=DATE:20260105\r\nRRULE:FREQ={rule}"), said)
+            for rule, said in (
+                ("DAILY;INTERVAL=0", "INTERVAL is less than 1"),
+                ("WEEKLY;COUNT=0", "COUNT is less than 1"),
+                ("YEARLY;BYMONTH=2;BYMONTHDAY=30;UNTIL=20300101", "never comes round"),
+            )
+        ),
+        (
+            calendar("SUMMARY:a\r\nDTSTART;TZID=Europe/Berln:20260105T100000\r\nDURATION:PT1H"),
+            "the time zone Europe/Berln is not known",
+        ),
+        (
+            calendar(
+                "SUMMARY:a\r\nDTSTART:20260105T100000Z\r\nDURATION:PT1H\r\n"
+                "RDATE;TZID=Nowhere:20260205T100000"
+            ),
+            "RDATE: the time zone Nowhere",
+        ),
+        (
+            calendar(
+                "SUMMARY:a\r\nDTSTART:20260105T100000Z\r\nDTSTART:20260106T100000Z\r\n"
+                "DTEND:20260107T100000Z"
+            ),
+            "more than one DTSTART",
+        ),
+        (
+            calendar(
+                "SUMMARY:a\r\nDTSTART:20260105T100000Z\r\nDTEND:20260106T100000Z\r\nDURATION:P9D"
+            ),
+            "DTEND and DURATION",
+        ),
+        (calendar("SUMMARY:a").replace(b"VEVENT", b"VFREEBUSY"), "VFREEBUSY"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_the_event(data: bytes, said: str) -> None:

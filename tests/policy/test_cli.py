@@ -216,6 +216,8 @@ def test_check_reads_the_constraints_that_the_policy_names(tmp_path: Path) -> No
     file.write_text(text)
     done = CliRunner().invoke(app, ["policy", "check", str(file)])
     assert done.exit_code == 1
+    line = text[: text.index("[nowhere]")].count("\n") + 1
+    assert f"{file}:{line}:17: the constraints in" in done.stdout
     assert "nowhere" in done.stdout
 
 

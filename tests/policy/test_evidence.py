@@ -163,17 +163,26 @@ def test_an_exception_is_about_its_package_and_service_alone() -> None:
     assert "security.cvss" in elsewhere.deciding_rules
 
 
-def test_exceptions_that_cover_the_same_are_refused_at_the_second() -> None:
+@pytest.mark.parametrize("more", ["", "services: ['*out'], "])
+def test_exceptions_that_cover_the_same_are_refused_at_the_second(more: str) -> None:
     second = (
-        '    - {finding: ghsa-XX, owner: other, reason: "somebody else says so", '
+        f'    - {{finding: ghsa-XX, {more}owner: other, reason: "somebody else says so", '
         'expires: "2027-01-01"}\n  '
     )
-    text = small_with(("vex_trusted: []", EXCEPTION.rstrip() + "\n" + second + "vex_trusted: []"))
+    first = EXCEPTION.replace("[checkout]", "['check*']").rstrip()
+    text = small_with(("vex_trusted: []", first + "\n" + second + "vex_trusted: []"))
     with pytest.raises(SourceError) as caught:
         load_policy(text, "p.yaml")
     (problem,) = caught.value.problems
     assert "another exception" in problem.message
     assert problem.line == text[: text.index("ghsa-XX")].count("\n") + 1
+
+
+@pytest.mark.parametrize("key", ["owner: team-pay", 'reason: "the parser is never called"'])
+def test_an_exception_of_blanks_names_nobody_and_gives_no_reason(key: str) -> None:
+    blank = EXCEPTION.replace(key, f"{key.split(':')[0]}: '            '")
+    with pytest.raises(SourceError):
+        load_policy(small_with(("vex_trusted: []", blank + "vex_trusted: []")), "p.yaml")
 
 
 def test_a_secret_in_the_change_is_named_by_place_and_rule_in_every_environment() -> None:

@@ -85,6 +85,10 @@ BROKEN: list[tuple[tuple[str, str], str, str, str]] = [
     (("max_duration: 2h", "max_duration: 8d"), "8d", "7 days", "2h"),
     (("author_may_approve: false", "author_may_approve: never"), "never", "true or false", "write"),
     (("version: 1\n", "version: 2\n"), "2\nenv", "expected 1", "1"),
+    (("max_first_weight: 10", "max_first_weight: true"), "true, req", "valid integer", "percent"),
+    (("count: 1, roles: [release-manager]}", "count: '1', roles: [release-manager]}"), "'1'",
+     "valid integer", "approvals needed"),
+    (("most_monthly: 5000", "most_monthly: inf"), "inf", "valid number", "a month"),
 ]  # fmt: skip
 
 
@@ -99,6 +103,11 @@ def test_a_mistake_is_named_at_its_place_with_a_hint(
     assert (line, column) == place_of(text, at)
     assert message in said
     assert hint in helped
+
+
+@pytest.mark.parametrize("text", ["- a\n", "text\n", SMALL.replace("canary: {", "canary: 5 #")])
+def test_what_is_no_mapping_is_told_which_keys_belong_there(text: str) -> None:
+    assert "keys here: " in problems(text)[0][3]
 
 
 def test_every_section_has_to_be_there() -> None:

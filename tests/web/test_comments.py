@@ -99,6 +99,10 @@ def test_several_commands_keep_their_order_and_line_numbers() -> None:
         "<details>\n<details>\n\n</details>\n\n/approve\n\n</details>",
         "<DETAILS open>\n\n/approve",
         "look: <details>\n/approve\n</details>",
+        "look: <details\nopen>\n\n/approve",
+        # what stands in a tag, or in the title of a link's definition, is seen by nobody
+        '<a title="\n/approve\n">here</a>',
+        '[docs]: https://example.org "\n/approve\n"',
         "<blockquote>\n\n/approve\n\n</blockquote>",
         "<del>\n\n/approve\n\n</del>",
         "<table><tr><td>\n\n/approve\n\n</td></tr></table>",

@@ -236,6 +236,38 @@ def test_parameters_have_the_defaults_of_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "given"),
+    [
+        ("variables.params == null", False),
+        ("variables.params == null || size(variables.params.word) > 9", False),
+        ("null == variables.params ? true : has(variables.params.word)", True),
+        ("!has(variables.params.word)", False),
+    ],
+)
+def test_parameters_that_are_not_given_are_null_to_whoever_asks(
+    expression: str, given: bool
+) -> None:
+    source = {"validations": [{"expression": expression}]}
+    assert said(source) == []
+    assert (said(source, parameters={"word": "x"}) == []) == given
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'v1.2.3-rc1'.find('[0-9]+[.][0-9]+') == '1.2' && ''.find('x') == ''",
+        "'a1b22'.findAll('[0-9]+') == ['1', '22']",
+        "sets.contains(['a', 'b'], ['b']) && !sets.contains(['a'], ['a', 'b'])",
+        "sets.equivalent([1, 2], [2, 1, 1]) && !sets.equivalent([1], [1, 2])",
+        "sets.intersects(['a', 'b'], ['b', 'c']) && !sets.intersects(['a'], [])",
+    ],
+)
+def test_functions_of_kubernetes_are_there(expression: str) -> None:
+    assert said({"validations": [{"expression": expression}]}) == []
+    assert said({"validations": [{"expression": f"!({expression})"}]}) != []
+
+
+@pytest.mark.parametrize(
     ("action", "weight"),
     [
         ({}, "deny"),

@@ -113,6 +113,7 @@ def shown() -> dict[str, Any]:
             },
             "outputs": {"region": {"sensitive": False, "value": "shop"}},
         },
+        "variables": {"db_password": {"value": SECRETS[0]}, "region": {"value": "shop"}},
         "host": "db.example.com",
     }
 

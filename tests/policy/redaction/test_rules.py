@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -10,7 +11,7 @@ from domain.errors import SourceError
 from policy.redaction.engine import Redactor
 from policy.redaction.prefilter import hyperscan_or_none
 from policy.redaction.rulefile import load_rules
-from tests.policy.redaction.making import KEY, RULES, credentials, redactor
+from tests.policy.redaction.making import KEY, RULES, credentials, letters, redactor
 
 DEFAULT = RULES.read_text(encoding="utf-8")
 
@@ -24,6 +25,63 @@ def test_the_shipped_rules_are_many_and_each_says_how_to_rotate() -> None:
     assert len(rules) >= 100
     assert len({one.id for one in rules}) == len(rules)
     assert all(len(one.advice) > 15 and one.keywords for one in rules)
+
+
+SCHEMES = ("SSWS", "GenieKey", "Api-Key", "Splunk", "Bot", "DPoP", "OAuth", "My.Own-Scheme")
+NAMES = (
+    "app.credentials.admin.token",
+    "credentials.session.token",
+    "secret.login.key",
+    "token_admin_key",
+)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(f"Authorization: {one} {{}}" for one in SCHEMES),
+        '{{"authorization": "SSWS {}"}}',
+        'headers["Authorization"] = "Custom token={}"',
+        *(f"{one}={{}}" for one in NAMES),
+    ],
+)
+@pytest.mark.parametrize(
+    "secret",
+    ["8fK2mQ9xZ4vT7bN1cR5w", "5c9303d567ab4984aae699830fdfd226", "ac9832ab-d460-4984-aae6-9983"],
+)
+def test_schemes_and_names_that_are_not_in_any_list_give_nothing_away(
+    written: str, secret: str
+) -> None:
+    assert secret not in redactor().redact(written.format(secret))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization failed: user bob.smith-jones has no permission",
+        "authorization: granted request_id=6f1c9a52-7b1e-4a3c-9d0e-2f4b5c6d7e8f",
+        '"key": "uploads/6f1c9a52-7b1e-4a3c-9d0e-2f4b5c6d7e8f/photo.jpg"',
+        "Cache restored from key: Linux-node-" + "0a1b2c3d4e5f6789" * 4,
+    ],
+)
+def test_what_only_resembles_them_stays(text: str) -> None:
+    assert redactor().redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["EAAC{110}", "123456789012345|{27}", "AAAAAAAAAAAAAAAAAAAAA{90}", "sl.u.{140}",
+     "tskey-auth-{12}-{32}", "sha256~{43}", "p8e-{32}",
+     "bedrock-api-key-YmVkcm9jay5hbWF6b25hd3MuY29t",
+     "4b1d{38}", "dnkey-{26}-{52}", "{6}_{29}_mmk", "tk-us-{48}", "AQVN{36}",
+     "sm_pat_{16}", "eyJrIjoi{70}",
+     "scauth_{10}.{4}.acc-{12}.{40}", "sat.{22}.{24}.{20}"],
+)  # fmt: skip
+def test_credentials_are_known_by_their_shape_alone(shape: str) -> None:
+    rng = random.Random(9)
+    token = re.sub(r"\{(\d+)\}", lambda m: letters(rng, int(m[1])), shape)
+    out = redactor().redact(f"got {token} here")
+    assert re.fullmatch(r"got \[redacted:[\w-]+:\w{6}\] here", out), out
 
 
 def test_a_rule_of_the_users_finds_its_group_by_keyword_and_entropy() -> None:

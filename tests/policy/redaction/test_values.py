@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from domain.secret import FilePatch
 from policy.redaction.scan import scan_file, scan_patches
 from policy.redaction.structured import ValueRedactor
 from tests.policy.redaction.making import credentials, redactor
+from tests.policy.redaction.test_documents import leaked, shown, state
 
 VALUES = ValueRedactor(redactor())
 TOKEN, _ = credentials()["personal access token"]
@@ -27,6 +29,15 @@ TOKEN, _ = credentials()["personal access token"]
         {"env": [{"name": "API_TOKEN", "value": "plainword"}]},
         {"auths": {"registry.example.com": {"auth": "plainword"}}},
         {"clientSecret": "plainword"},
+        {"headers": [["authorization", "plainword"], ("cookie", "plainword")]},
+        {"values": {"a": ["x", "plainword"]}, "sensitive_values": {"a": [False, True]}},
+        {"before": {"a": "plainword"}, "before_sensitive": True},
+        {
+            "attributes": {"a": {"b": ["x", "plainword"]}},
+            "sensitive_attributes": [
+                [*({"type": "get_attr", "value": v} for v in "ab"), {"value": 1}]
+            ],
+        },
         ["https://user:plainword@example.com/x"],
     ],
 )
@@ -34,11 +45,21 @@ def test_a_field_says_what_its_value_is(value: Any) -> None:
     assert "plainword" not in str(VALUES.redact_value(value))
 
 
+@pytest.mark.parametrize("value", [state(), shown(), {"event": "read", "state": state()}])
+def test_a_state_of_terraform_gives_away_no_more_as_a_value_than_as_text(value: Any) -> None:
+    raw = json.dumps(value).encode()
+    for out in (VALUES.redact_value(value), VALUES.json(raw), redactor().redact_bytes(raw)):
+        said = out.decode() if isinstance(out, bytes) else json.dumps(out)
+        assert leaked(said) == []
+        assert "eu-west-1" in said or "shop" in said
+
+
 @pytest.mark.parametrize(
     "value",
     [
         {"max_tokens": 40, "tokens": 3, "secretName": "tls", "password": None},
         {"password": "${DB_PASSWORD}", "valueFrom": {"secretKeyRef": {"name": "db", "key": "p"}}},
+        {"values": {"a": "open"}, "sensitive_values": {"a": False}},
         {"title": "Rotate the password policy", "sha": "0123456789abcdef" * 2},
     ],
 )
