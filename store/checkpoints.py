@@ -31,21 +31,27 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from store.database import Pool, jsonb, translated
+from store.database import Pool, jsonb, one_statement, translated
 
 NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 """Task id under which LangGraph files what comes from outside, not from a node."""
 
+SEPARATOR = "\x1f"
+"""Between the names in one parameter: arrays of text, and of bytes as text, cost more to be written
+down than all else in these statements."""
+
 # `held` raises when the fence is outdated; both writes read from it, so it is evaluated first.
-PUT = """
+PUT = r"""
 WITH held AS MATERIALIZED (
     SELECT CASE WHEN %(run)s::uuid IS NOT NULL
            THEN fermata_hold(%(run)s::uuid, %(fence)s::integer) END AS run_id
 ), blobs AS (
     INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
     SELECT %(thread)s, %(ns)s, b.channel, b.version, b.type, b.blob
-    FROM held, unnest(%(channels)s::text[], %(versions)s::text[], %(types)s::text[],
-                      %(blobs)s::bytea[]) AS b (channel, version, type, blob)
+    FROM held, unnest(string_to_array(%(channels)s, E'\x1f'),
+                      string_to_array(%(versions)s, E'\x1f'),
+                      string_to_array(%(types)s, E'\x1f'),
+                      %(blobs)b::bytea[]) AS b (channel, version, type, blob)
     ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING
 )
 INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id,
@@ -54,7 +60,7 @@ SELECT %(thread)s, %(ns)s, %(id)s, %(parent)s, %(checkpoint)s, %(metadata)s FROM
 ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
 DO UPDATE SET checkpoint = excluded.checkpoint, metadata = excluded.metadata
 """
-PUT_WRITES = """
+PUT_WRITES = r"""
 WITH held AS MATERIALIZED (
     SELECT CASE WHEN %(run)s::uuid IS NOT NULL
            THEN fermata_hold(%(run)s::uuid, %(fence)s::integer) END AS run_id
@@ -62,8 +68,10 @@ WITH held AS MATERIALIZED (
 INSERT INTO checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx,
                                channel, type, blob)
 SELECT %(thread)s, %(ns)s, %(id)s, %(task)s, %(path)s, w.idx, w.channel, w.type, w.blob
-FROM held, unnest(%(indexes)s::integer[], %(channels)s::text[], %(types)s::text[],
-                  %(blobs)s::bytea[]) AS w (idx, channel, type, blob)
+FROM held, unnest(%(indexes)s::integer[],
+                  string_to_array(%(channels)s, E'\x1f'),
+                  string_to_array(%(types)s, E'\x1f'),
+                  %(blobs)b::bytea[]) AS w (idx, channel, type, blob)
 ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
 """
 KEEP_FIRST = PUT_WRITES + "DO NOTHING"
@@ -164,13 +172,12 @@ class FencedSaver(AsyncPostgresSaver):
             "parent": at.get("checkpoint_id"),
             "checkpoint": jsonb(inline),
             "metadata": jsonb(get_serializable_checkpoint_metadata(config, metadata)),
-            "channels": list(changed),
-            "versions": list(changed.values()),
-            "types": [kind for kind, _ in dumped],
+            "channels": SEPARATOR.join(changed),
+            "versions": SEPARATOR.join(changed.values()),
+            "types": SEPARATOR.join([kind for kind, _ in dumped]),
             "blobs": [blob for _, blob in dumped],
         }
-        async with self._cursor() as cursor:
-            await cursor.execute(PUT, params)
+        await one_statement(cast("Pool", self.conn), PUT, params)
         return {
             "configurable": {
                 "thread_id": at["thread_id"],
@@ -202,12 +209,12 @@ class FencedSaver(AsyncPostgresSaver):
             "indexes": [
                 WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)
             ],
-            "channels": [channel for channel, _ in writes],
-            "types": [kind for kind, _ in dumped],
+            "channels": SEPARATOR.join([channel for channel, _ in writes]),
+            "types": SEPARATOR.join([kind for kind, _ in dumped]),
             "blobs": [blob for _, blob in dumped],
         }
-        async with self._cursor() as cursor:
-            await cursor.execute(KEEP_LAST if all(special) else KEEP_FIRST, params)
+        sql = KEEP_LAST if all(special) else KEEP_FIRST
+        await one_statement(cast("Pool", self.conn), sql, params)
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
