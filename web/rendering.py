@@ -20,6 +20,7 @@ from domain.decision import Outcome
 from domain.effect import EffectState
 from domain.run import RunState
 from domain.verdict import VerdictKind
+from nodes.judge_words import shown_evidence, shown_times
 from web.desk import Desk
 
 _COMMIT = re.compile(r"(?<![0-9a-f])([0-9a-f]{10})[0-9a-f]{30}(?![0-9a-f])")
@@ -107,6 +108,8 @@ def environment(desk: Desk) -> Environment:
         world=_when(desk.clock),
         stamp=stamp,
         percent=percent,
+        times=shown_times,
+        evidence=shown_evidence,
         count=count,
         plain_word=plain_word,
         link=web_address,
