@@ -186,7 +186,7 @@ async def test_a_run_page_shows_plan_path_numbers_and_every_rule() -> None:
             "checkout/prod rollback",
         ]  # fmt: skip
         assert "8.1%" in html
-        assert "4.1e+07" in html
+        assert "4.1e7" in html
         assert "approval.granted" in html
         assert "rollback.always" in html
         assert "Opens" not in html
