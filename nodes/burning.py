@@ -30,6 +30,17 @@ def has_paged(state: State) -> bool:
     return any(one.id.endswith(KEEP) for one in state["steps"])
 
 
+def watched_places(step: Step) -> tuple[str, ...]:
+    """Keys of the targets that a step only watches after they are out, or asks about."""
+    match step.action:
+        case MetricsCheck(phase="burn") as check:
+            return tuple(one.target.key for one in check.watched)
+        case Pause(target=target) if step.id.endswith(KEEP):
+            return (target.key,)
+        case _:
+            return ()
+
+
 @dataclass(frozen=True)
 class Burning:
     """Looks, and follows `slo.burn`: back to the last known good, or a page and a question.
@@ -55,20 +66,7 @@ class Burning:
     ) -> Update:
         """One look at the burn rates."""
         if proposal.yields_to:
-            keys = [one.target.key for one in check.watched]
-            for key in keys:
-                await self.locks.give(runtime.context.lease, key)
-            names = " and ".join(keys)
-            reason = f"the watch over {names} ends: {proposal.yields_to} takes over"
-            handed = (*state.get("handed_over", ()), *keys)
-            return Update(
-                finding=Finding(kind="done", reason=reason),
-                cursor=state["cursor"] + 1,
-                progress=None,
-                proposal=None,
-                ruling=None,
-                handed_over=handed,
-            )
+            return await self.made_way(state, runtime, proposal)
         if proposal.concern is not None:
             return _done(state, "accepted at the gate: " + proposal.concern.reason, None)
         burn = await self.rates.look(check, progress, now)
@@ -100,6 +98,16 @@ class Burning:
             return _done(state, verdict.reason, verdict)
         finding = Finding(kind="ask", reason=verdict.reason, verdict=verdict)
         return Update(progress=progress, finding=finding)
+
+    async def made_way(self, state: State, runtime: PassageRuntime, proposal: Proposal) -> Update:
+        """The places are the newer change's from now on."""
+        keys = watched_places(proposal.step)
+        for key in keys:
+            await self.locks.give(runtime.context.lease, key)
+        names = " and ".join(keys)
+        reason = f"the watch over {names} ends: {proposal.yields_to} takes over"
+        handed = (*state.get("handed_over", ()), *keys)
+        return {**_done(state, reason, None), "handed_over": handed}
 
     async def _remember(
         self,

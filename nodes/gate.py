@@ -34,7 +34,7 @@ from domain.state import (
     target_in_flight,
 )
 from nodes.ballots import Ballots
-from nodes.burning import has_paged
+from nodes.burning import has_paged, watched_places
 from nodes.happenings import Happenings
 from nodes.inquiry import Found, Inquiry
 from nodes.manifests import Manifests
@@ -153,16 +153,15 @@ class Gate:
         return None if head is None else head != plan.change.sha
 
     async def _yielding(self, proposal: Proposal, state: State, known: RunFacts) -> Proposal:
-        """A watch over burn rates makes way at once for a newer change of its target."""
-        action = proposal.step.action
-        if not isinstance(action, MetricsCheck) or action.phase != "burn":
-            return proposal
-        if state["mode"] != "forward":
+        """A watch over burn rates, and the question that a page has put in its place, make way at
+        once for a newer change of the target: it may be the fix."""
+        places = watched_places(proposal.step)
+        if not places or state["mode"] != "forward":
             return proposal
         newer = known.run.superseded_by
         wanted = f"run {str(newer)[:8]}" if newer is not None else ""
         if not wanted:
-            lines = [await self.locks.next_in_line(one.target.key) for one in action.watched]
+            lines = [await self.locks.next_in_line(one) for one in places]
             waiting = next((one for one in lines if one is not None), None)
             if waiting is None:
                 return proposal
@@ -342,6 +341,7 @@ def _facts(
         checks=tuple(CheckFact(name=one.name, conclusion=one.conclusion) for one in known.ci),
         not_before=proposal.not_before,
         not_before_reason=proposal.not_before_reason,
+        yields_to=proposal.yields_to,
         held_by=_held_by(steering) if forward else None,
         resumed_by=_resumed_by(steering, state) if forward else None,
         cancelled_by=_cancelled_by(steering) if forward else None,

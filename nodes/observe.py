@@ -78,6 +78,8 @@ class Observe:
         match proposal.step.action:
             case GitCommentPr() | GitReact() | LockRelease() | Notify() | K8sPrune():
                 return gone_on(state, Finding(kind="done", reason=_summary(attempt)))
+            case Pause() if proposal.yields_to:
+                return await self.burning.made_way(state, runtime, proposal)
             case Pause():
                 return gone_on(state, Finding(kind="done", reason="a person said that it goes on"))
             case MetricsCheck(phase="burn") as check:

@@ -108,6 +108,8 @@ class Facts(Frozen):
     not_before: datetime | None = None
     """The agent asks to look again only then (bake, back-off)."""
     not_before_reason: str = ""
+    yields_to: str = ""
+    """The newer change that a watch, or what is asked in its place, makes way for."""
     lock_holder: str | None = None
     """Who holds the target's lock, when it is not this run."""
     lock_alive: bool | None = None

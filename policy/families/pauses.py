@@ -9,9 +9,12 @@ from policy.finding import Case, Finding, allow, ask
 
 
 def findings(case: Case) -> Iterator[Finding]:
-    """Asks until somebody approves it, or says `/resume`."""
+    """Asks until somebody approves it, says `/resume`, or a newer change takes the place over."""
     action = case.facts.step.action
     if not isinstance(action, Pause):
+        return
+    if case.facts.yields_to:
+        yield allow("pause.yields", f"{case.facts.yields_to} takes over {case.place}.")
         return
     who = case.facts.resumed_by
     if who is not None:

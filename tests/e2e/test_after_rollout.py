@@ -141,6 +141,21 @@ async def test_a_page_tells_people_and_waits_for_their_answer(paging_town: Town)
     assert back != version
 
 
+async def test_the_fix_does_not_wait_for_the_answer_to_a_page(paging_town: Town) -> None:
+    town, version = paging_town, sha_of("burns, and nobody answers")
+    run = await watched(town, "checkout", version)
+    fail(town, version)
+    await town.admin.question(run)
+    fix = await watched(town, "checkout", sha_of("what mends it"))
+    over = await town.admin.until_over(run, 30)
+    assert over["state"] == "succeeded", over["reason"]
+    assert [one["state"] for one in over["approvals"]][-1] == "dismissed"
+    assert "pause.yields" in {rule for one in over["decisions"] for rule in deciding(one)}
+    assert stable_images(over) == [version], "and it is taken back by nobody else"
+    assert (await town.admin.tell(fix, "cancel")).status_code < 300
+    await town.admin.until_over(fix, 60)
+
+
 async def test_the_fix_of_a_version_that_burns_is_not_held_up_by_it(paging_town: Town) -> None:
     town, version = paging_town, sha_of("kept although it burns")
     run = await watched(town, "payments", version)
