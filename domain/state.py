@@ -46,8 +46,8 @@ class Proposal(Frozen):
     not_before_reason: str = ""
     concern: Verdict | None = None
     yields_to: str = ""
-    """A newer change that a watch over burn rates, or the question of a page in its place, makes way
-    for; '' for none."""
+    """A newer change that a watch over burn rates, or the question in its place, makes way for; ''
+    for none."""
 
 
 class Ruling(Frozen):

@@ -116,8 +116,8 @@ def judged_share(
     total = canary + stable
     share = canary / total
     counted = (
-        f"{shown_count(canary)} of {shown_count(total)} requests in {round(seconds, 1):g} s went to "
-        f"the canary ({shown_rate(share)})"
+        f"{shown_count(canary)} of {shown_count(total)} requests in {round(seconds, 1):g} s went "
+        f"to the canary ({shown_rate(share)})"
     )
     wanted = f"its weight stands for {shown_rate(expected)}"
     if 0 < expected < 1:
