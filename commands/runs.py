@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.console import AsJson, Token, Url, ask, client, coloured, fail, out, show_json
-from web.client import Client
+from web.client import Client, run_path
 
 app = typer.Typer()
 runs_app = typer.Typer(no_args_is_help=True, help="Look at runs.")
@@ -60,7 +60,7 @@ def runs_show(
     from web.terminal_plots import render_windows
 
     asked = client(url, token)
-    told = ask(lambda: asked.get(f"/api/runs/{run}"))
+    told = ask(lambda: asked.get(run_path(run)))
     if as_json:
         show_json(told)
         return
@@ -78,7 +78,7 @@ def runs_trace(
     """List what happened in a run, in order of time: nodes, decisions, effects, verdicts."""
     from web.terminal import trace_lines
 
-    told = ask(lambda: client(url, token).get(f"/api/runs/{run}"))
+    told = ask(lambda: client(url, token).get(run_path(run)))
     lines = trace_lines(told)
     if as_json:
         show_json([{"at": at, "kind": kind, "what": what} for at, kind, what in lines])
@@ -110,7 +110,7 @@ def reject(
 
 
 def _vote(run: str, decision: str, comment: str, asked: Client) -> None:
-    told = ask(lambda: asked.get(f"/api/runs/{run}"))
+    told = ask(lambda: asked.get(run_path(run)))
     pending = [one for one in told["approvals"] if one["state"] == "pending"]
     if not pending:
         raise fail(
@@ -139,7 +139,7 @@ def signal(
     """Hold, resume, cancel, retry or override a run."""
     answer = ask(
         lambda: client(url, token).post(
-            f"/api/runs/{run}/signals", {"kind": kind, "reason": reason}
+            f"{run_path(run)}/signals", {"kind": kind, "reason": reason}
         )
     )
     out.print(f"{kind} sent" + (f"; run {answer['run_id']}" if answer.get("run_id") else ""))

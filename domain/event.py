@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
@@ -46,7 +46,8 @@ class PullRequestChanged(Frozen):
 
 
 class Pushed(Frozen):
-    """Commits reached a branch. `paths` is None when the payload did not list them all."""
+    """Commits reached a branch. `paths` is None when the payload did not list them all; `forced`:
+    the branch was moved to where it did not grow to, which may be a commit that it had before."""
 
     kind: Literal["push"] = "push"
     repo: str
@@ -57,6 +58,7 @@ class Pushed(Frozen):
     author: Actor
     paths: tuple[str, ...] | None = None
     deleted: bool = False
+    forced: bool = False
 
 
 class Tagged(Frozen):
@@ -148,6 +150,14 @@ def older(said_at: datetime, moment: datetime) -> bool:
     return said_at + WHOLE_SECOND <= moment
 
 
+def zoned(time: datetime) -> datetime:
+    """The time with a zone; without one it is UTC. Times with and without cannot be compared."""
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(zoned)]
+
+
 class Alert(Frozen):
     """One alert of an Alertmanager group."""
 
@@ -156,8 +166,8 @@ class Alert(Frozen):
     fingerprint: str
     labels: dict[str, str]
     annotations: dict[str, str]
-    starts_at: datetime
-    ends_at: datetime | None = None
+    starts_at: Moment
+    ends_at: Moment | None = None
     generator_url: str = ""
 
 

@@ -59,14 +59,27 @@ def standing(state: State) -> list[str]:
 def blast_radius(impact: Impact) -> str:
     """`1,204 requests served by the new version (10% of the traffic), 98 errors, about 95 of them
     more than stable would have had`."""
-    said = f"{impact.requests:,.0f} requests served by the new version"
+    said = f"{_many(impact.requests, 'request')} served by the new version"
     if impact.share is not None:
-        said += f" ({impact.share:.0%} of the traffic)"
-    noun = "errors" if impact.metric == "errors" else f"bad in {impact.metric}"
-    said += f", {impact.bad:,.0f} {noun}"
+        said += f" ({_part(impact.share)} of the traffic)"
+    bad = f"{impact.bad:,.0f} bad in {impact.metric}"
+    said += f", {_many(impact.bad, 'error') if impact.metric == 'errors' else bad}"
     if impact.caused is not None:
         said += f", about {impact.caused:,.0f} more than stable's rate explains"
     return said
+
+
+def _many(count: float, noun: str) -> str:
+    """`1 request`, `1,204 requests`."""
+    said = f"{count:,.0f}"
+    return f"{said} {noun}" if said == "1" else f"{said} {noun}s"
+
+
+def _part(share: float) -> str:
+    """Whole percents; a little traffic is not none, and nearly all of it not all."""
+    if 0 < share < 0.01:
+        return "under 1%"
+    return "over 99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def _when(impact: Impact) -> str:

@@ -241,6 +241,24 @@ def calm(counted: Counted) -> Truth:
     return found
 
 
+def without_worst(counted: Counted) -> Counted:
+    """Without the window in which the judged version has the most errors above its share.
+
+    One burst spreads the split so much that dispersion hides what all other windows say.
+    """
+    requests = counted.total + counted.base_total
+    share = np.divide(counted.total, requests, out=np.zeros_like(requests), where=requests > 0)
+    excess = counted.bad - (counted.bad + counted.base_bad) * share
+    kept = np.ones_like(counted.bad)
+    np.put_along_axis(kept, excess.argmax(-1)[..., None], 0.0, -1)
+    return Counted(
+        counted.bad * kept,
+        counted.total * kept,
+        counted.base_bad * kept,
+        counted.base_total * kept,
+    )
+
+
 def _dispersion(chi: Array, windows: NDArray[np.int_]) -> Array:
     """Chi-square over its degrees of freedom, shrunk towards 1 and never below it."""
     freedom = PRIOR_WINDOWS + np.maximum(windows - 1, 0.0)

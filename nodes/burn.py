@@ -122,7 +122,7 @@ def judge_burn(sli: SLI, reading: Reading, *, final: bool) -> MetricVerdict:
         return _verdict(sli, VerdictKind.NODATA, None, f"{sli.name}: {hour.reason}")
     kind = VerdictKind.PASS if final else VerdictKind.INCONCLUSIVE
     said = (
-        f"{sli.name} burns {_burn(hour, allowed):.2g} times what is allowed in the last hour: "
+        f"{sli.name} burns {_times(_burn(hour, allowed))} times what is allowed in the last hour: "
         f"{_counted(hour)}"
     )
     return _verdict(sli, kind, hour, said)
@@ -130,14 +130,19 @@ def judge_burn(sli: SLI, reading: Reading, *, final: bool) -> MetricVerdict:
 
 def _burning(sli: SLI, pair: Pair, rates: tuple[float, float], long: Counts) -> str:
     return (
-        f"{sli.name} burns {rates[0]:.3g} times what is allowed over {_span(pair.long)} and "
-        f"{rates[1]:.3g} times over {_span(pair.short)}, the limit is {pair.factor:g}: "
+        f"{sli.name} burns {_times(rates[0])} times what is allowed over {_span(pair.long)} and "
+        f"{_times(rates[1])} times over {_span(pair.short)}, the limit is {pair.factor:g}: "
         f"{_counted(long)}, {shown_rate(1 - sli.objective)} is allowed"
     )
 
 
 def _burn(counts: Counts, allowed: float) -> float:
     return counts.bad / counts.total / allowed if counts.total > 0 else 0.0
+
+
+def _times(factor: float) -> str:
+    """1,000, 14.5, 0.3: never 1e+03, which is read as a one."""
+    return f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
 
 
 def _counted(counts: Counts) -> str:

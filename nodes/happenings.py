@@ -10,6 +10,7 @@ from uuid import UUID
 
 from domain.action import Action, K8sDeploy, MetricsCheck, target_of
 from domain.configuration import Configuration, for_the_record, is_other
+from domain.event import zoned
 from domain.service import Target
 from domain.verdict import VerdictKind
 from policy.facts import AlertFact, ReleaseFact
@@ -85,7 +86,7 @@ def alerts_since(
         for told in signal.payload.get("alerts", ()):
             key = str(told.get("fingerprint") or told.get("name"))
             firing.pop(key, None)
-            at = datetime.fromisoformat(told["starts_at"])
+            at = zoned(datetime.fromisoformat(told["starts_at"]))
             if told.get("status") == "firing" and at >= began and _is_about(told, target):
                 severity = str(told.get("severity", ""))
                 firing[key] = AlertFact(name=str(told["name"]), severity=severity, since=at)

@@ -8,11 +8,12 @@ Per metric, over the windows after the warm-up:
   shared incident fails nobody. A version within both limits is failed with a probability of at most
   alpha, over all metrics and looks together.
 * **PASS** only when the bake is over (`final`), with at least `min_total` requests, no marked sign
-  of harm and no count that cannot be, when the upper bound of its ratio to stable, windows of an
-  incident on stable aside, is within the tolerance, or the upper bound of its rate is well within
-  the SLO (`within_slo`; `negligible` where no SLO is known). The look at the end is a single one,
-  so a fixed-sample exact bound is the right one there. Nobody passes by comparison with a stable
-  that breaks the SLO itself: an incident hides what the canary would add.
+  of harm (with the worst window or without it: more errors are no excuse) and no count that cannot
+  be, when the upper bound of its ratio to stable, windows of an incident on stable aside, is within
+  the tolerance, or the upper bound of its rate is well within the SLO (`within_slo`; `negligible`
+  where no SLO is known). The look at the end is a single one, so a fixed-sample exact bound is the
+  right one there. Nobody passes by comparison with a stable that breaks the SLO itself: an incident
+  hides what the canary would add.
 * **NODATA** and **ERROR** when the numbers are missing, cannot be, or come from another share of
   the traffic than the canary was given; **INCONCLUSIVE** for everything else.
 
@@ -23,14 +24,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
 
 from domain.event import Frozen
 from domain.verdict import Counts, Gap, MetricVerdict, MetricWindow, Verdict, VerdictKind
-from nodes.betting import Counted, Evidence, Truth, bet, calm, spread_of
+from nodes.betting import Counted, Evidence, Truth, bet, calm, spread_of, without_worst
 from nodes.evidence import evidence_of, lower_rate, lower_ratio, upper_rate, upper_ratio
 from nodes.judge_words import (
     bounds_said,
@@ -186,6 +187,8 @@ class _Tally:
     """Both versions again, without the windows of an incident on stable."""
     incident: int
     """How many windows those are."""
+    hidden: float = -math.inf
+    """Logarithm of the evidence without the worst window, where the check is over."""
 
 
 NONE = Counts(bad=0, total=0)
@@ -220,6 +223,9 @@ class _Case:
                 found = self._found(VerdictKind.FAIL, tally, "")
                 return found.model_copy(update={"decided_at": slots[last].start})
             tally = self._tally(counted, evidence, len(slots) - 1)
+            if self.final:
+                others = self._bet(without_worst(counted), spread)
+                tally = replace(tally, hidden=float(others.log[0, -1]))
         missing = self._missing(used)
         if missing is not None:
             return self._found(missing[0], tally, f"{self.metric}: {missing[1]}")
@@ -275,7 +281,10 @@ class _Case:
         """What the gaps say, when they are too many to judge; None when they are not."""
         streak = error_streak(self.course.slots)
         if len(streak) >= self.config.error_limit:
-            return VerdictKind.ERROR, f"no answer for {len(streak)} windows: {streak[-1].reason}"
+            newest = self.course.slots[-len(streak) :]
+            is_broken = all(one.broken for one in newest)
+            what = "counts that cannot be in" if is_broken else "no answer for"
+            return VerdictKind.ERROR, f"{what} {len(streak)} windows: {streak[-1].reason}"
         broken = [one.gap for one in self.course.slots if one.broken and one.gap is not None]
         if self.final and broken:
             return VerdictKind.ERROR, f"counts that cannot be: {broken[0].reason}"
@@ -318,7 +327,7 @@ class _Case:
             return inconclusive, f"too few requests to tell, {fewest} are the least"
         if tally.lone:
             return inconclusive, "one or two windows carry all the evidence: look at them"
-        if evidence_of(tally.log or 0.0) >= self.config.suspicion:
+        if evidence_of(max(tally.log or 0.0, tally.hidden)) >= self.config.suspicion:
             return inconclusive, "a marked sign of harm, though not proof"
         return self._bounded(tally)
 

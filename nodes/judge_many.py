@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.verdict import VerdictKind
-from nodes.betting import Array, Counted, Evidence, Truth, bet, calm, spread_of
+from nodes.betting import Array, Counted, Evidence, Truth, bet, calm, spread_of, without_worst
 from nodes.evidence import LARGEST_LOG, lower_beyond, within
 from nodes.judge import SHORT_CHECK, WORST_FIRST, JudgeConfig
 
@@ -81,13 +81,14 @@ def _judge_chunk(
     )
     limit = math.log(metrics / config.alpha)
     slo = np.broadcast_to(allowed, (canaries, metrics))
+    spread = spread_of(seconds, windows - warmup)
     evidence = bet(
         used,
         tolerance=config.tolerance,
         allowed=slo,
         compared=np.full((canaries, metrics), compared),
         limit=limit,
-        spread=spread_of(seconds, windows - warmup),
+        spread=spread,
     )
     proven = evidence.proven
     fails = proven.any(-1)
@@ -95,7 +96,7 @@ def _judge_chunk(
     kinds = np.where(
         fails,
         WORST_FIRST.index(VerdictKind.FAIL),
-        _ends(used, evidence, usable[..., warmup:], sound, slo, config, compared),
+        _ends(used, evidence, usable[..., warmup:], sound, slo, config, compared, limit, spread),
     )
     first = when.min(-1)
     return Many(kinds.min(-1), np.where(first < windows, first, -1))
@@ -120,6 +121,8 @@ def _ends(
     slo: Array,
     config: JudgeConfig,
     compared: bool,
+    limit: float,
+    spread: int,
 ) -> NDArray[np.int64]:
     """What stands at the end of each metric that has not failed, by the order of the judge."""
     windows = usable.shape[-1]
@@ -137,6 +140,16 @@ def _ends(
         broken = lower_beyond(base_bad, base_total, slo, config.confidence)
         good |= _like_stable(used, evidence.split[..., -1], config) & ~broken
     passes = calm & (total >= config.min_total) & good
+    others = without_worst(Counted(*(one[passes] for one in _columns(used))))
+    hidden = bet(
+        others,
+        tolerance=config.tolerance,
+        allowed=slo[passes],
+        compared=np.full(int(passes.sum()), compared),
+        limit=limit,
+        spread=spread,
+    ).log[..., -1]
+    passes[passes] = np.minimum(hidden, LARGEST_LOG) < math.log(config.suspicion)
     index = WORST_FIRST.index
     kinds = np.where(passes, index(VerdictKind.PASS), index(VerdictKind.INCONCLUSIVE))
     empty = (gaps > config.gap_share * windows) | (gaps == windows)
@@ -145,6 +158,10 @@ def _ends(
     kinds = np.where(empty, index(VerdictKind.NODATA), kinds)
     found: NDArray[np.int64] = np.where(sound.all(-1), kinds, index(VerdictKind.ERROR))
     return found
+
+
+def _columns(counted: Counted) -> tuple[Array, Array, Array, Array]:
+    return counted.bad, counted.total, counted.base_bad, counted.base_total
 
 
 def _like_stable(used: Counted, split: Array, config: JudgeConfig) -> Truth:

@@ -79,7 +79,7 @@ def _course(windows: Sequence[MetricWindow], since: datetime, until: datetime) -
     for start, here in sorted(_grouped(windows).items()):
         window = here[0]
         course.left_out += len(here) - 1
-        if start < end - timedelta(seconds=TOUCHING * window.seconds):
+        if (end - start).total_seconds() > TOUCHING * window.seconds:
             course.left_out += 1
             continue
         course.holes += _between(end, start, window.seconds)

@@ -56,6 +56,10 @@ CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
 """The server undid the whole transaction: doing it again is right."""
 
 
+class WrongUrl(ValueError):
+    """DATABASE_URL is not the address of a PostgreSQL."""
+
+
 class Database:
     """PostgreSQL behind a pool. Connections are in autocommit: one statement, one transaction.
 
@@ -73,7 +77,7 @@ class Database:
     ) -> Database:
         """Connect. What is stored as text or JSON goes through `clean` first.
 
-        `url` is `postgresql://…` or `postgres://…`; sizes are in connections. Raises `ValueError`
+        `url` is `postgresql://…` or `postgres://…`; sizes are in connections. Raises `WrongUrl`
         for another kind of URL and `psycopg.OperationalError` when the server cannot be reached
         within some seconds.
         """
@@ -211,9 +215,9 @@ def _lost(error: psycopg.DatabaseError) -> LeaseLost | None:
 
 
 def check_url(url: str) -> None:
-    """Raise `ValueError` (without the URL in it: it may carry a password) unless it fits."""
+    """Raise `WrongUrl` (without the URL in it: it may carry a password) unless it fits."""
     if not url.startswith(("postgresql://", "postgres://")):
-        raise ValueError(
+        raise WrongUrl(
             "DATABASE_URL does not begin with postgresql:// or postgres://; "
             "write it as postgresql://user:password@host:5432/database"
         )

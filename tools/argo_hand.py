@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from domain.errors import OutcomeUnknown, Temporary
 from domain.service import Target
-from tools.argo_objects import REPLICASET, ROLLOUT, Sight, rollout_name
+from tools.argo_objects import REPLICASET, ROLLOUT, Sight, check_template, rollout_name
 from tools.cluster_client import ClusterClient
 from tools.cluster_errors import Conflict, Json, Unsure
 from tools.cluster_hand import Change, Hand, Shape
@@ -127,10 +127,14 @@ class ArgoHand:
 
 
 async def see(client: ClusterClient, target: Target) -> Sight | None:
-    """The target's Rollout with the ReplicaSets that it owns; None where there is no Rollout."""
+    """The target's Rollout with the ReplicaSets that it owns; None where there is no Rollout.
+
+    Raises Permanent for one that takes its pod template from another object.
+    """
     rollout = await client.get(ROLLOUT, target.namespace, rollout_name(target))
     if rollout is None:
         return None
+    check_template(rollout)
     labels = (rollout["spec"].get("selector") or {}).get("matchLabels") or {}
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     uid = rollout["metadata"]["uid"]

@@ -172,7 +172,7 @@ def stops(rollout: Json) -> tuple[Stop, ...]:
     for index, step in enumerate(canary_strategy(rollout).get("steps") or ()):
         if "setWeight" in step:
             weight = int(step["setWeight"])
-        elif "pause" in step and not (step["pause"] or {}).get("duration"):
+        elif "pause" in step and (step["pause"] or {}).get("duration") is None:
             found.append(Stop(index, weight))
     return tuple(found)
 
@@ -188,16 +188,21 @@ def stop_at(sight: Sight, weight: int) -> Stop:
     return found
 
 
-def check_drivable(rollout: Json) -> None:
-    """Raises Permanent for a Rollout whose template or strategy is not one that can be driven."""
-    name = f"{rollout['metadata']['namespace']}/{rollout['metadata']['name']}"
-    spec = rollout["spec"]
-    if spec.get("workloadRef"):
+def check_template(rollout: Json) -> None:
+    """Raises Permanent for a Rollout without a pod template of its own: no image stands in it."""
+    if rollout["spec"].get("workloadRef"):
+        name = f"{rollout['metadata']['namespace']}/{rollout['metadata']['name']}"
         raise Permanent(
             f"Rollout {name} takes its pod template from another object (spec.workloadRef)",
             "put the template into the Rollout itself (spec.template)",
         )
-    if "canary" not in (spec.get("strategy") or {}):
+
+
+def check_drivable(rollout: Json) -> None:
+    """Raises Permanent for a Rollout whose template or strategy is not one that can be driven."""
+    check_template(rollout)
+    if "canary" not in (rollout["spec"].get("strategy") or {}):
+        name = f"{rollout['metadata']['namespace']}/{rollout['metadata']['name']}"
         raise Permanent(
             f"Rollout {name} does not use the canary strategy",
             "give it `strategy: {canary: {...}}`; a blue-green Rollout is not driven",

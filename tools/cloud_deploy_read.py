@@ -90,6 +90,9 @@ def state_of(
         canary = _prepared(prepared, target) if prepared else None
         return WorkloadState(stable=stable, canary=canary, route=_no_weight())
     moving = _track(last, image_now)
+    if last.is_canary and last.at is None and prepared is not None:
+        # It ended before it began (rejected, for one): that was its own release's business.
+        return WorkloadState(stable=stable, canary=_prepared(prepared, target), route=_no_weight())
     if last.is_canary:
         weight = ladder.weight(last.at.id) if last.at else 0
         return WorkloadState(stable=stable, canary=moving, route=_route(last, weight))

@@ -35,7 +35,7 @@ class GitOpsReader:
         wanted = value_at((await self.git.present_file(target, of.branch)).text, where)
         sync = await self._sync(target)
         applied = await self._value(target, sync.revision)
-        waits, given_up = await self._pull(target)
+        waits, given_up = await self._pull(target, wanted)
         runs = value_for(stable.image, where)
         is_there = sync.is_done and wanted == applied == runs
         failed = ""
@@ -75,15 +75,18 @@ class GitOpsReader:
             raise Permanent(
                 f"there is no {kind.kind} {namespace}/{name}", _hint(kind, target.service)
             )
-        return of_application(found) if kind is APPLICATION else of_kustomization(found)
+        if kind is APPLICATION:
+            return of_application(found, of.repo)
+        return of_kustomization(found)
 
     async def _value(self, target: Target, revision: str) -> str:
         """What the file names at a revision, '' when that cannot be seen."""
         file = await self.git.file(target, revision) if revision else None
         return value_at(file.text, where_of(target)) if file else ""
 
-    async def _pull(self, target: Target) -> tuple[str, str]:
-        """(what is waited for, why that will not come) of the target's pull request."""
+    async def _pull(self, target: Target, wanted: str) -> tuple[str, str]:
+        """(what is waited for, why that will not come) of the target's pull request. One whose
+        line stands on the branch by now was merged in another way."""
         if settings_of(target).through != "pull-request":
             return "", ""
         pull = await self.git.latest_pull(target)
@@ -92,6 +95,8 @@ class GitOpsReader:
         name = f"pull request {settings_of(target).repo}#{pull.number}"
         if pull.is_open:
             return f"{name} waits to be merged", ""
+        if await self._value(target, pull.head) == wanted:
+            return "", ""
         return "", f"{name} was closed without being merged"
 
 

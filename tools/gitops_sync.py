@@ -7,6 +7,7 @@ to sync: it is waited for, and the Deployment says itself when it is stuck.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,9 @@ class Sync:
     """The revision of that try."""
 
 
-def of_application(found: dict[str, Any]) -> Sync:
-    """The sync of an Argo CD Application."""
+def of_application(found: dict[str, Any], repo: str = "") -> Sync:
+    """The sync of an Argo CD Application. Where it has several sources (a chart, and the values
+    that go with it), `repo` (owner/name) says whose revision counts."""
     status, who = found.get("status") or {}, _named("Argo CD Application", found)
     sync, health = status.get("sync") or {}, (status.get("health") or {}).get("status") or "Unknown"
     operation = status.get("operationState") or {}
@@ -44,7 +46,8 @@ def of_application(found: dict[str, Any]) -> Sync:
     # Unless it is in sync, its revision is the one it was compared with, and not applied.
     history = status.get("history") or [{}]
     applied = sync if state == "Synced" else history[-1]
-    revision = str(applied.get("revision") or next(iter(applied.get("revisions") or ()), ""))
+    place = _place((found.get("spec") or {}).get("sources") or (), repo)
+    revision = _revision(applied, place)
     reason = f"{who} is {state} and {health}"
     is_manual = not ((found.get("spec") or {}).get("syncPolicy") or {}).get("automated")
     if state == "OutOfSync" and is_manual:
@@ -66,8 +69,23 @@ def of_application(found: dict[str, Any]) -> Sync:
         revision=revision,
         reason=reason,
         failed=failed,
-        tried=str(result.get("revision") or ""),
+        tried=_revision(result, place),
     )
+
+
+def _place(sources: Sequence[dict[str, Any]], repo: str) -> int:
+    """Which of several sources is the repository; the first one where none is."""
+    for place, one in enumerate(sources):
+        url = str(one.get("repoURL") or "").lower().removesuffix("/").removesuffix(".git")
+        if repo and f"/{url.replace(':', '/')}".endswith(f"/{repo.lower()}"):
+            return place
+    return 0
+
+
+def _revision(told: dict[str, Any], place: int) -> str:
+    """The revision of the only source, or of the one at that place."""
+    several = told.get("revisions") or ()
+    return str(told.get("revision") or (several[place] if place < len(several) else ""))
 
 
 def of_kustomization(found: dict[str, Any]) -> Sync:

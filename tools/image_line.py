@@ -133,6 +133,11 @@ def value_for(image: str, where: Where) -> str:
 def with_image(text: str, where: Where, image: str) -> str:
     """The file with the image changed. Raises Permanent where that cannot be done in place."""
     documents = _documents(text)
+    if isinstance(where, Field) and where.is_tag and not value_for(image, where):
+        raise Permanent(
+            f"{image} has no tag, and {where} holds nothing else",
+            "let `field:` be one that holds the whole image, without `writes: tag`",
+        )
     if isinstance(where, Kustomize):
         changes = _kustomized(_entry(documents, where), where, image)
     else:

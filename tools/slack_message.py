@@ -47,13 +47,18 @@ def slack_message(notice: Notify) -> dict[str, Any]:
     if links:
         blocks.append(_section(links))
     about = f"{escaped(notice.severity)} · for {escaped(_cut(notice.channel, 100))}"
-    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": about}]})
+    blocks.append({"type": "context", "elements": [_words(about)]})
     fallback = f"[{notice.severity}] {title}" + (f"\n{text}" if text else "")
     return {"text": fitted(fallback, MAX_FALLBACK), "blocks": blocks, "unfurl_links": False}
 
 
 def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+    return {"type": "section", "text": _words(text)}
+
+
+def _words(text: str) -> dict[str, Any]:
+    """Verbatim: or Slack would make links of bare addresses, and of names of channels."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
 
 
 def _fact(label: str, said: str) -> str:

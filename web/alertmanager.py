@@ -6,7 +6,7 @@ authenticates it, as a bearer token or as the password of `basic_auth`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -118,12 +118,7 @@ def _alert(alert: AlertPayload) -> Alert:
         fingerprint=alert.fingerprint or digest_of(alert.labels)[:16],
         labels=alert.labels,
         annotations=alert.annotations,
-        starts_at=_aware(alert.startsAt),
-        ends_at=_aware(ends) if ends else None,
+        starts_at=alert.startsAt,
+        ends_at=ends,
         generator_url=alert.generatorURL,
     )
-
-
-def _aware(time: datetime) -> datetime:
-    """The time with a zone; without one it is UTC."""
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

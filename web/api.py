@@ -38,6 +38,7 @@ from web.desk import Desk
 from web.lookup import detail_of, live_versions, request_of
 from web.problems import EdgeRoute, Problem, nearest, shown
 from web.roles import ACTOR, VIEWER
+from web.shapes import STORABLE
 from web.tells import SIGNALS, tell
 from web.voting import cast, voter
 
@@ -74,8 +75,12 @@ def _runs(desk: Desk) -> APIRouter:
     async def list_runs(
         _who: Who,
         state: Annotated[str | None, Query(description="Only runs in this state")] = None,
-        service: Annotated[str | None, Query(description="Only runs of this service")] = None,
-        repo: Annotated[str | None, Query(description="Only runs of this repository")] = None,
+        service: Annotated[
+            str | None, Query(description="Only runs of this service", pattern=STORABLE)
+        ] = None,
+        repo: Annotated[
+            str | None, Query(description="Only runs of this repository", pattern=STORABLE)
+        ] = None,
         limit: Limit = 50,
         before: Annotated[
             UUID | None, Query(description="`next` of the page before this one")

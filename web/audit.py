@@ -14,6 +14,7 @@ from store.audit import AuditRow, Head
 from web.answers import Answer, refusals
 from web.auth import API_KEY, BEARER, Principal, require
 from web.problems import EdgeRoute
+from web.shapes import STORABLE
 
 AUDITOR = "auditor"
 """The role that may read the record; `admin` has every role."""
@@ -77,7 +78,8 @@ def router_audit(record: Record) -> APIRouter:
         _who: Auditor,
         run: Annotated[UUID | None, Query(description="Only rows of this run")] = None,
         kind: Annotated[
-            str | None, Query(description="Only rows of this kind, such as `override`")
+            str | None,
+            Query(description="Only rows of this kind, such as `override`", pattern=STORABLE),
         ] = None,
         before: Annotated[int | None, Query(ge=1, description="`next` of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="How many at most")] = 100,

@@ -16,12 +16,13 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from domain.address import split_address
 from domain.clock import Clock, SystemClock
 from web.limits import read_body
 from web.problems import EdgeRoute, Problem
@@ -210,7 +211,7 @@ def same_origin(request: Request) -> bool:
         return site in ("same-origin", "none")
     came_from = request.headers.get("origin") or request.headers.get("referer")
     host = request.headers.get("host")
-    return bool(came_from and host) and urlsplit(came_from or "").netloc == host
+    return bool(came_from and host) and split_address(came_from or "").netloc == host
 
 
 def _cross_site() -> Problem:

@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -71,6 +72,17 @@ class Client:
                 f"no server answers at {self.base_url} ({type(error).__name__})",
                 "start one with `fermata serve`, or name it with --url or FERMATA_URL",
             ) from error
+        except httpx.InvalidURL as error:
+            raise ApiRefused(
+                f"{self.base_url!r} is no address of a server: {error}",
+                "write --url or FERMATA_URL as http://HOST:PORT",
+            ) from error
+        except UnicodeEncodeError:
+            # `from None`: the error holds the token
+            raise ApiRefused(
+                "the token holds characters that no token has",
+                "give another with --token or FERMATA_TOKEN",
+            ) from None
         try:
             told = answer.json()
         except ValueError:
@@ -82,6 +94,11 @@ class Client:
         if answer.status_code == 401 and not hint:
             hint = "give a token with --token or FERMATA_TOKEN"
         raise ApiRefused(str(message), str(hint), answer.status_code)
+
+
+def run_path(run: str) -> str:
+    """Where a run is asked for, whatever was written for its id."""
+    return f"/api/runs/{quote(run, safe='')}"
 
 
 def local_token(data: Path) -> str | None:

@@ -6,11 +6,13 @@ this only finds out which change an event is about.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from domain.digest import digest_of_bytes
 from domain.event import (
     Actor,
+    Alert,
     AlertGroup,
     CheckResult,
     Commanded,
@@ -29,7 +31,7 @@ from web.problems import nearest, shown
 ALERTMANAGER = Actor(login="alertmanager", is_bot=True)
 
 MAX_ALERTS_TOLD = 20
-"""Alerts of a group that travel in a signal; the event keeps all."""
+"""Alerts of a kind (status, severity, place) that travel in a signal; the event keeps all."""
 
 
 def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
@@ -42,7 +44,7 @@ def correlate(event: Event, catalogue: Catalogue) -> tuple[Intake, ...]:
             # a /deploy of the head before this one has to look again
             return (_pull_request(body), _pushed_to(body))
         case Pushed() as body:
-            return (_foreign(body.repo, catalogue) or _push(body, catalogue),)
+            return (_foreign(body.repo, catalogue) or _push(body, event, catalogue),)
         case Tagged() as body:
             return (_foreign(body.repo, catalogue) or _tag(body),)
         case CheckResult() as body:
@@ -123,8 +125,8 @@ def _pull_request(body: PullRequestChanged) -> Intake:
                 number=body.number,
                 sha=body.head_sha,
                 supersede_group=group,
-                # closing ended the run of this very head
-                again=body.action == "reopened",
+                # closing, or a head that has been taken back, ended the run of this very head
+                again=body.action != "opened",
             )
         case "closed":
             return _merge(body) if body.merged else _closed(body)
@@ -171,7 +173,7 @@ def _merge(body: PullRequestChanged) -> Intake:
     )
 
 
-def _push(body: Pushed, catalogue: Catalogue) -> Intake:
+def _push(body: Pushed, event: Event, catalogue: Catalogue) -> Intake:
     branch = shown(body.branch)
     if body.deleted:
         return Ignore(reason=f"the branch {branch} was deleted")
@@ -181,8 +183,11 @@ def _push(body: Pushed, catalogue: Catalogue) -> Intake:
     if not any(service.touches(body.paths) for service in services):
         names = ", ".join(service.name for service in services)
         return Ignore(reason=f"the push changes no path of {names}")
+    # Moved back to a commit that was released before, that release is not what is asked for: it has
+    # ended, or gives way to the one that this takes back.
+    occasion = f"#forced:{event.delivery_id}" if body.forced else ""
     return StartRun(
-        change_key=f"release:{body.repo}@{body.sha}",
+        change_key=f"release:{body.repo}@{body.sha}{occasion}",
         title=f"Release {body.repo} at {body.sha[:12]}",
         goal="release",
         author=body.author,
@@ -278,6 +283,21 @@ def _told(group: AlertGroup, fingerprint: str, service: Service) -> dict[str, An
                 "namespace": alert.labels.get("namespace", ""),
                 "starts_at": alert.starts_at.isoformat(),
             }
-            for alert in about[:MAX_ALERTS_TOLD]
+            for alert in _telling(about, service)
         ],
     }
+
+
+def _telling(alerts: Iterable[Alert], service: Service) -> list[Alert]:
+    """Of each kind those that began last. One alert is enough to stop a release, so none may be
+    lost behind many about another place, that count for less, or that are older than the release.
+    """
+    places = {place for one in service.environments for place in (one.name, one.namespace)}
+    told: dict[tuple[str, ...], list[Alert]] = {}
+    for alert in sorted(alerts, key=lambda one: one.starts_at, reverse=True):
+        named = (alert.labels.get(name, "") for name in ("environment", "env", "namespace"))
+        place = (one if one in places or not one else "elsewhere" for one in named)
+        kind = told.setdefault((alert.status, alert.labels.get("severity", ""), *place), [])
+        if len(kind) < MAX_ALERTS_TOLD:
+            kind.append(alert)
+    return [alert for kind in told.values() for alert in kind]

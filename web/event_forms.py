@@ -41,6 +41,11 @@ ONE_OFF = frozenset({"deploy", "rollback", "command"})
 """Forms that ask for something now: saying the same again another day is not a repetition."""
 
 
+LATEST_COUNTS = frozenset({"ci_result"})
+"""Forms that replace what was said before, and may say again what was said before that: a check
+that failed, passed when run again, and fails once more. Taken twice they change nothing."""
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

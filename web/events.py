@@ -3,7 +3,8 @@
 Idempotency: a CloudEvent is known by source and id, a plain form by the `Idempotency-Key` header
 or its `id`. A form without either is known by its sender and its body: for facts (a push, an
 alert) for good, for requests (deploy, rollback, command) for some ten minutes, so that a client
-that repeats itself causes nothing twice, while the same rollback can be asked for next week.
+that repeats itself causes nothing twice, while the same rollback can be asked for next week. A
+`ci_result` without either is always taken: it replaces the one before, and may go back to it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from domain.digest import digest_of_bytes
 from web.auth import API_KEY, BEARER, Principal
 from web.cloudevents import CloudEvent, binary, structured
 from web.cloudevents import body_of as body_of_cloud_event
-from web.event_forms import ONE_OFF, body_of
+from web.event_forms import LATEST_COUNTS, ONE_OFF, body_of
 from web.limits import check_length, media_type, parse_json_fairly, read_body
 from web.problems import IntakeRoute, Problem
 from web.receive import ANSWERS, Delivery, Edge, receive
@@ -73,7 +74,9 @@ async def _delivery(request: Request, principal: Principal) -> Delivery:
 
 
 def _of_cloud_event(event: CloudEvent, body: bytes, principal: Principal) -> Delivery:
-    delivery_id = f"{event.source}#{event.id}"
+    # what parts the two must not stand in the first
+    source = event.source.replace("%", "%25").replace("#", "%23")
+    delivery_id = f"{source}#{event.id}"
     return Delivery(
         source="cloudevents",
         delivery_id=delivery_id,
@@ -91,6 +94,8 @@ def _of_form(data: dict[str, Any], body: bytes, key: str | None, principal: Prin
     else:
         delivery_id = str(uuid4())
         span = str(int(real_time()) // REPEAT_SECONDS) if data.get("type") in ONE_OFF else ""
+        if data.get("type") in LATEST_COUNTS:
+            span = delivery_id
         # the sender counts: two people who approve in the same words are two approvals
         digest = _digest("form", f"{principal.name}\n{span}", body)
     return Delivery(

@@ -151,6 +151,7 @@ def _push(payload: Payload, _account: str) -> Understood:
             author=author,
             paths=_pushed_paths(payload),
             deleted=deleted,
+            forced=payload.get("forced") is True,
         )
     )
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
+from domain.address import split_address
 from domain.approval import ApprovalRequest, ApprovalState
 from domain.run import RunState
 from store.records import RunRow
@@ -29,6 +30,7 @@ from web.lookup import detail_of, live_versions, refused_votes
 from web.problems import Problem
 from web.rendering import environment
 from web.roles import ACTOR, VIEWER
+from web.shapes import STORABLE
 from web.tells import SIGNALS, tell
 from web.tokens import Principal
 from web.topology import BOX_HEIGHT, BOX_WIDTH, HEIGHT, WIDTH
@@ -155,8 +157,8 @@ def _runs(pages: Pages) -> APIRouter:
         request: Request,
         who: Who,
         state: str = "",
-        service: str = "",
-        repo: str = "",
+        service: Annotated[str, Query(pattern=STORABLE)] = "",
+        repo: Annotated[str, Query(pattern=STORABLE)] = "",
         before: UUID | None = None,
     ) -> Response:
         rows, more = await page_of_runs(
@@ -348,6 +350,6 @@ def _section(path: str) -> str:
 
 def _came_from(request: Request) -> str:
     """The page the request came from, when it is one of ours; '' otherwise."""
-    came = urlsplit(request.headers.get("referer", ""))
+    came = split_address(request.headers.get("referer", ""))
     ours = came.netloc == request.headers.get("host") and came.path.startswith("/")
     return came.path if ours and came.path != request.url.path else ""

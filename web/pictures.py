@@ -118,7 +118,7 @@ def draw(drawing: Drawing, kind: Kind) -> bytes:
         _panel(axes, panel)
     grid[-1, 0].set_xlabel("time since the check began", color=QUIET, fontsize=8)
     figure.suptitle(_cut(drawing.heading, 78), x=0.02, ha="left", color=INK, fontsize=11)
-    figure.text(0.02, 0.985 - 0.34 / height, "\n".join(told),
+    figure.text(0.02, 0.985 - 0.34 / height, _literal("\n".join(told)),
                 ha="left", va="top", color=QUIET, fontsize=8)  # fmt: skip
     figure.tight_layout(rect=(0, 0, 1, 1 - head / height))
     target = io.BytesIO()
@@ -186,7 +186,11 @@ def _seconds(value: float, _: object = None) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """One line; `$` is literal, matplotlib would set mathematics."""
+    """One line."""
     line = " ".join(text.split())
-    line = line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-    return line.replace("$", r"\$")
+    return _literal(line if len(line) <= limit else line[: limit - 1].rstrip() + "…")
+
+
+def _literal(text: str) -> str:
+    """`$` as it is: matplotlib would set mathematics, and refuses what is none."""
+    return text.replace("$", r"\$")

@@ -11,10 +11,11 @@ import functools
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
+from domain.address import split_address
 from domain.errors import SourceError, SourceProblem
 from policy.redaction.engine import Redactor
 from policy.redaction.known import Known
@@ -93,13 +94,13 @@ def _parts(name: str, secret: str) -> Iterator[Known]:
         yield Known(name, secret.encode())
         return
     yield from _password(name, secret)
-    path = urlsplit(secret).path.strip("/")
+    path = split_address(secret).path.strip("/")
     if name.endswith("WEBHOOK_URL"):
         yield Known(name, path.encode())
 
 
 def _password(name: str, url: str) -> Iterator[Known]:
-    password = urlsplit(url).password if "://" in url else None
+    password = split_address(url).password if "://" in url else None
     if password:
         yield Known(name, unquote(password).encode())
         yield Known(name, password.encode())

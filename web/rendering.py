@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from domain.address import split_address
 from domain.approval import ApprovalState
 from domain.clock import Clock
 from domain.decision import Outcome
@@ -191,7 +191,7 @@ def plain_word(word: str) -> str:
 
 def web_address(text: str) -> str:
     """The address when it is one of the web's, '' for `javascript:` and whatever else."""
-    return text if urlsplit(text).scheme in ("http", "https") else ""
+    return text if split_address(text).scheme in ("http", "https") else ""
 
 
 def pretty(value: Any) -> str:

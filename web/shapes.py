@@ -10,6 +10,9 @@ from web.problems import Problem, nearest, shown
 
 M = TypeVar("M", bound=BaseModel)
 
+STORABLE = r"^[^\x00]*$"
+"""Pattern of text that PostgreSQL can be asked for: it knows no NUL character."""
+
 
 def shaped(model: type[M], data: object, where: str = "") -> M:
     """`data` as `model`, or a 422 with the path of the first field that is wrong."""

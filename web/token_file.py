@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from domain.errors import SourceError
+from domain.errors import SourceError, SourceProblem
 from web.tokens import TokenBook, TokenEntry
 
 log = structlog.get_logger(__name__)
@@ -38,9 +38,14 @@ class TokenFile:
 
     @classmethod
     def open(cls, path: Path) -> TokenFile:
-        """Read the file for the first time; raises as `TokenBook.load` does."""
+        """Read the file for the first time. Raises SourceError, also where it cannot be read."""
         mark = _mark_of(path)
-        return cls(path, TokenBook.load(path), _mark=mark)
+        try:
+            book = TokenBook.load(path)
+        except (OSError, UnicodeDecodeError) as error:
+            hint = "name a token file in FERMATA_TOKENS (docs/settings.md), or leave it unset"
+            raise SourceError((SourceProblem(str(path), 1, 1, str(error), hint),)) from error
+        return cls(path, book, _mark=mark)
 
     def find(self, token: str) -> TokenEntry | None:
         """The entry of a token, by the file as it is now."""

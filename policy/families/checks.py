@@ -33,7 +33,8 @@ def findings(case: Case) -> Iterable[Finding]:
 
 
 def _required(case: Case, names: tuple[str, ...]) -> Iterator[Finding]:
-    by_name = {one.name: one for one in case.facts.checks}
+    # of several with one name (a status and a check run, say) the worst counts
+    by_name = {one.name: one for one in sorted(case.facts.checks, key=_badness)}
     required = [by_name.get(name) or CheckFact(name=name, conclusion=None) for name in names]
     yield from _failed(required)
     if case.facts.in_flight:
@@ -46,6 +47,12 @@ def _required(case: Case, names: tuple[str, ...]) -> Iterator[Finding]:
 def _has_failed(check: CheckFact) -> bool:
     """Everything that is neither good, skipped nor still coming; also words nobody knows."""
     return check.conclusion not in _NOT_FAILED
+
+
+def _badness(check: CheckFact) -> int:
+    if _has_failed(check):
+        return 3
+    return 2 if check.conclusion in _PENDING else int(check.conclusion == _SKIPPED)
 
 
 def _failed(checks: Sequence[CheckFact]) -> tuple[Finding, ...]:

@@ -49,6 +49,17 @@ def said(windows: list[dict[str, Any]], **config: Any) -> dict[str, Any]:
     return as_json(judge_case(case))
 
 
+def test_a_case_at_gos_zero_time_is_judged_like_any_other() -> None:
+    windows = [one | {"start": f"0001-01-01T00:{at:02}:00Z"} for at, one in
+               enumerate(drawn(1, 1.0))]  # fmt: skip
+    assert said(windows)["verdict"] == said(drawn(1, 1.0))["verdict"]
+
+
+def test_an_answer_that_cannot_be_is_not_called_no_answer() -> None:
+    reason = said([window(at, (700, 600), (11, 5400)) for at in range(10)])["reason"]
+    assert reason.startswith("errors: counts that cannot be in 10 windows: more bad events than")
+
+
 def test_each_line_of_a_jsonl_file_is_answered_by_a_line(tmp_path: Path) -> None:
     file = tmp_path / "cases.jsonl"
     cases = [{"id": name, "windows": drawn(seed, times)} for name, seed, times in

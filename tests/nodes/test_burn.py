@@ -55,6 +55,14 @@ def test_the_reason_names_rates_windows_and_counts() -> None:
     assert "2.0% (2,000 of 100,000), 0.10% is allowed" in said
 
 
+def test_a_version_that_only_fails_burns_a_thousand_times_in_plain_digits() -> None:
+    dead = reading(hour=1000, five=1000, total=600)
+    said = judge_burn(SLI_999, dead, final=False).reason
+    assert "burns 1,000 times what is allowed over 1 h and 1,000 times over 5 min" in said
+    few = reading(hour=150, five=150, total=60)
+    assert "burns 150 times" in judge_burn(SLI_999, few, final=True).reason
+
+
 def test_a_handful_of_errors_is_no_rate() -> None:
     few = reading(hour=90, five=90, six=90, thirty=90, total=100)
     assert judge_burn(SLI_999, few, final=True).verdict is VerdictKind.PASS

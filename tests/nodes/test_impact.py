@@ -99,3 +99,11 @@ def test_a_service_without_an_error_indicator_is_counted_by_its_first() -> None:
     found = impact_of([check("c")], windows, TARGET.key)
     assert found is not None
     assert "3 bad in slow" in blast_radius(found)
+
+
+def test_one_request_is_said_in_the_singular_and_little_traffic_is_not_called_none() -> None:
+    found = impact_of([check("c10")], {"c10": [window(0, (1, 1), (0, 999))]}, TARGET.key)
+    assert found is not None
+    assert blast_radius(found).startswith(
+        "1 request served by the new version (under 1% of the traffic), 1 error, about 1 more"
+    )

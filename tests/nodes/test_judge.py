@@ -465,3 +465,14 @@ def test_a_pass_behind_an_incident_rests_on_the_windows_around_it() -> None:
     assert len(passed) >= 36
     assert "8 windows of an incident on stable aside" in passed[0].reason
     assert all(ruled(case, objectives={}).kind is not PASS for case in bad)
+
+
+def test_more_errors_in_one_window_are_no_way_to_a_pass() -> None:
+    def with_burst(errors: int) -> Verdict:
+        rows = [window(at, (3 + errors * (at == 10), 600), (9, 5400)) for at in range(20)]
+        return ruled(rows, objectives={"errors": 0.9})
+
+    assert with_burst(0).kind is FAIL
+    verdict = with_burst(60)
+    assert verdict.kind is INCONCLUSIVE
+    assert "a marked sign of harm" in verdict.reason

@@ -323,6 +323,13 @@ def test_a_skipped_required_check_asks_and_others_do_not_matter() -> None:
     assert decision.deciding_rules == ("checks.skipped",)
 
 
+@pytest.mark.parametrize("words", [("failure", "success"), ("success", "failure")])
+def test_of_two_required_checks_with_one_name_the_worse_counts(words: tuple[str, str]) -> None:
+    both = tuple(CheckFact(name="unit", conclusion=word) for word in words)
+    decision = decide(None, policy_with(NEEDED, REQUIRED), checks=(*both, *ci(lint="success")))
+    assert decision.deciding_rules == ("checks.failed",)
+
+
 def test_once_under_way_only_a_failed_required_check_counts() -> None:
     rules = policy_with(NEEDED, REQUIRED)
     failed = decide(None, rules, in_flight=True, checks=ci(unit="failure"))

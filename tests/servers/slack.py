@@ -125,7 +125,10 @@ def _text(text: Any, kind: str, limit: int) -> list[str]:
     value = text.get("text")
     if not isinstance(value, str) or not 1 <= len(value) <= limit:
         return [f"{kind} of {len(value or '')} characters, 1 to {limit} are allowed"]
-    return unescaped(value) if kind == "mrkdwn" else []
+    if kind != "mrkdwn":
+        return []
+    parsed = [] if text.get("verbatim") is True else ["bare addresses and names become links"]
+    return parsed + unescaped(value)
 
 
 def unescaped(text: str) -> list[str]:

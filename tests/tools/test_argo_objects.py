@@ -68,6 +68,7 @@ def test_steps_that_stop_where_the_plan_judges_fit(
         ([weight(50), PAUSE, weight(10), PAUSE], (10, 50)),
         ([weight(10), PAUSE], (0, 10)),
         ([weight(10), {"pause": {"duration": "1h"}}], (10,)),
+        ([weight(10), {"pause": {"duration": 0}}, weight(50), PAUSE], (10, 50)),
         ([], (10,)),
         ([weight(90), weight(10), PAUSE], (10,)),
     ],

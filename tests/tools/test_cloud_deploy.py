@@ -273,6 +273,21 @@ async def test_a_rejected_rollout_is_a_stall_and_leaves_nothing_to_take_back(ben
     assert bench.server.requests("POST", "rollbackTarget") == []
 
 
+async def test_the_next_release_is_not_held_to_one_that_was_rejected_before_it_began(
+    bench: Bench,
+) -> None:
+    await bench.installed(V1)
+    bench.server.approval.add("web-prod")
+    await bench.step(bench.canary(V2))
+    await bench.apply(bench.traffic(10))
+    bench.server.reject(list(bench.server.rollouts)[-1])
+    bench.run = uuid4()
+    bench.target = web(approve=True)
+    await bench.step(bench.canary(V3))
+    await bench.step(bench.traffic(10))
+    assert bench.rollouts()[-1] == (V3, "IN_PROGRESS")
+
+
 # --- the way back --------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -11,13 +12,18 @@ from pydantic import SecretStr
 from domain.action import Action, K8sDeploy, K8sRetire, K8sTraffic
 from domain.errors import LeaseLost, OutcomeUnknown, Permanent, Temporary
 from domain.service import GitOps, Target, Workload
+from domain.workload import TrackState, WorkloadState
 from tests.servers.github_git import GitHubGitServer, GitRepo
 from tests.servers.local import Fault
 from tests.tools.acting import Acting
 from tests.tools.forge_cases import QUICK, SECRET, Asked
+from tools.cluster_client import ClusterClient
+from tools.cluster_errors import Json
 from tools.github_client import GitHubClient, Token
 from tools.gitops import GitOpsWriter
 from tools.gitops_git import GitSide, bears
+from tools.gitops_read import GitOpsReader
+from tools.ports import ClusterReader
 
 V1, V2, V3 = (f"registry.example/web:{n}.0.0" for n in (1, 2, 3))
 FILE = "envs/prod/web.yaml"
@@ -39,7 +45,8 @@ class Bench(Acting):
     """The writer on a repository, and a run that uses it."""
 
     def __init__(self, server: GitHubGitServer, client: GitHubClient, through: str) -> None:
-        super().__init__(GitOpsWriter(GitSide(client)), web(through))
+        self.git = GitSide(client)
+        super().__init__(GitOpsWriter(self.git), web(through))
         self.server = server
         self.repo = GitRepo()
         server.repos["acme/deploy"] = self.repo
@@ -258,6 +265,41 @@ async def test_a_release_asks_by_one_pull_request_and_leaves_the_branch_alone(
     found = await asking.writer.read_back(action, asking.stamp(action))
     assert found is not None
     assert "commit" in found.data
+
+
+class Applied:
+    """A cluster in which Argo CD has applied the branch, and the Deployment runs an image."""
+
+    def __init__(self, repo: GitRepo, image: str) -> None:
+        self.repo, self.image = repo, image
+
+    async def get(self, *_: object) -> Json:
+        sync = {"status": "Synced", "revision": self.repo.branches["main"]}
+        return {
+            "metadata": {"namespace": "argocd", "name": "web-prod"},
+            "status": {"sync": sync, "health": {"status": "Healthy"}},
+        }
+
+    async def workload(self, target: Target) -> WorkloadState:
+        pods = dict.fromkeys(("desired", "updated", "available", "total"), 2)
+        stable = TrackState(name="web", image=self.image, observed=True, stalled="", **pods)
+        return WorkloadState(stable=stable, canary=None, route=None)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_pull_request_that_was_closed_has_failed_unless_its_line_came_in_otherwise(
+    asking: Bench, by_hand: bool
+) -> None:
+    await asking.apply(asking.stable(V2))
+    asking.repo.requests[1].state = "closed"
+    if by_hand:  # as merge trains and people at a command line do
+        asking.repo.commit("main", {FILE: TEXT.replace(V1, V2)}, "Bump web")
+    seen = Applied(asking.repo, V2 if by_hand else V1)
+    reader = GitOpsReader(asking.git, cast("ClusterClient", seen), cast("ClusterReader", seen))
+    stable = (await reader.workload(asking.target)).stable
+    assert stable is not None
+    assert (stable.stalled == "") == by_hand, stable.stalled
+    assert stable.observed
 
 
 async def test_a_newer_release_takes_the_open_pull_request_over(asking: Bench) -> None:

@@ -102,6 +102,12 @@ def test_line_ends_stay_as_they_are() -> None:
     assert changed == VALUES.replace("v1", "v2")
 
 
+def test_an_image_without_a_tag_does_not_empty_the_field_of_the_tag() -> None:
+    image = "registry.example:5000/web@sha256:" + 64 * "a"
+    with pytest.raises(Permanent, match="has no tag"):
+        with_image(VALUES, Field("image.tag", is_tag=True), image)
+
+
 @pytest.mark.parametrize("tag", ["1234567", "1e10", "0777", "true", "null", "2026-01-05", "1.10"])
 def test_a_tag_that_yaml_would_read_as_another_type_is_quoted(tag: str) -> None:
     changed = with_image(VALUES, Field("image.tag", is_tag=True), f"registry.example/web:{tag}")

@@ -83,7 +83,7 @@ async def test_slack_gets_blocks_and_a_fallback_with_everything_escaped(
 async def test_text_from_outside_can_neither_call_nor_link(
     server: SlackServer, slack: SlackNotifier
 ) -> None:
-    hostile = "<!channel> <https://evil.example|your bank> <@U123>"
+    hostile = "<!channel> <https://evil.example|your bank> <@U123> https://evil.example #general"
     notice = NOTICE.model_copy(
         update={
             "title": hostile,
@@ -100,6 +100,7 @@ async def test_text_from_outside_can_neither_call_nor_link(
     (message,) = server.messages
     section = message["blocks"][1]["text"]["text"]
     assert "<" not in section
+    assert message["blocks"][1]["text"]["verbatim"] is True
     assert message["blocks"][2]["text"]["text"] == "<https://ok.example/?a=1&amp;b=2|a b&gt;c>"
 
 

@@ -59,7 +59,9 @@ async def test_a_misspelt_state_names_the_nearest_one() -> None:
         assert answer.json()["path"] == "state"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=100000", "limit=x", "before=nonsense"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=100000", "limit=x", "before=nonsense", "repo=%00"]
+)
 async def test_a_wrong_parameter_is_named_and_not_repeated(query: str) -> None:
     async with house() as h:
         answer = await h.get(f"/api/runs?{query}")

@@ -132,8 +132,9 @@ async def test_signing_in_never_leads_to_another_host(target: str) -> None:
 async def test_the_form_signs_in_from_our_own_page_only() -> None:
     async with pages() as client:
         form = {"token": " dev ", "next": "/approvals"}
-        other = {"origin": "http://evil.test"}
-        assert (await client.post("/sign-in", data=form, headers=other)).status_code == 403
+        for origin in ("http://evil.test", "http://["):
+            other = {"origin": origin}
+            assert (await client.post("/sign-in", data=form, headers=other)).status_code == 403
         answer = await client.post("/sign-in", data=form, headers=ORIGIN)
         assert (answer.status_code, answer.headers["location"]) == (303, "/approvals")
         wrong = await client.post("/sign-in", data={"token": "<b>x"}, headers=ORIGIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -145,6 +145,15 @@ def test_a_merge_and_its_push_are_one_release() -> None:
     assert merge.supersede_group == pushed.supersede_group == "release:acme/shop:main"
     assert merge.thread_id == pushed.thread_id
     assert merge.number == 7
+
+
+def test_a_branch_that_is_moved_back_is_released_again() -> None:
+    first, back = start(push()), start(push(forced=True, paths=None), "d-2")
+    assert back.thread_id != first.thread_id
+    assert (back.sha, back.supersede_group) == (first.sha, first.supersede_group)
+    preview, _ = ask(pull(action="synchronize"))
+    assert isinstance(preview, StartRun)
+    assert preview.again
 
 
 def test_a_closed_pull_request_tells_the_runs_of_its_head() -> None:
@@ -337,3 +346,23 @@ def test_an_alert_that_is_already_resolved_in_a_firing_group_opens_nothing() -> 
     body = group(alert("checkout"), alert("mail", "resolved"))
     keys = [one.change_key for one in ask(body) if isinstance(one, StartRun)]
     assert keys == [f"incident:{group_fingerprint(body)}:checkout"]
+
+
+@pytest.mark.parametrize(
+    "many",
+    [{"environment": "staging"}, {"severity": "warning"}, {"starts_at": NOW - timedelta(hours=1)}],
+)
+def test_an_alert_that_counts_is_not_lost_behind_many_that_do_not(many: dict[str, Any]) -> None:
+    at = many.get("starts_at", NOW)
+    labels = {key: value for key, value in many.items() if isinstance(value, str)}
+    others = [
+        one.model_copy(
+            update={"fingerprint": f"f{n}", "labels": one.labels | labels, "starts_at": at}
+        )
+        for n, one in enumerate([alert("mail")] * 1000)
+    ]
+    (_, told) = ask(group(*others, alert("mail", name="Counts")))
+    assert isinstance(told, SendSignal)
+    assert "Counts" in [one["name"] for one in told.payload["alerts"]]
+    assert told.payload["count"] == 1001
+    assert len(told.payload["alerts"]) < 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -362,6 +363,15 @@ async def test_a_fact_stays_known_for_good(monkeypatch: pytest.MonkeyPatch) -> N
         assert (await h.event(PUSH)).json()["status"] == "duplicate"
 
 
+async def test_a_check_may_end_as_it_did_before() -> None:
+    check = {"type": "ci_result", "source": "status", "repo": "acme/shop", "sha": "a", "name": "ci"}
+    async with house() as h:
+        for conclusion in ("failure", "success", "failure"):
+            await h.event({**check, "conclusion": conclusion})
+        assert [one.body.conclusion for one in h.log.events][-1] == "failure"  # type: ignore[union-attr]
+        assert len(h.log.events) == 3
+
+
 async def test_the_same_words_of_two_people_are_two_events() -> None:
     async with house() as h:
         words = {"type": "command", "text": "/approve 3f2a91c0"}
@@ -426,6 +436,13 @@ async def test_a_binary_cloud_event_is_understood() -> None:
         assert answer.status_code == 202, answer.text
         assert h.last[0].delivery_id == "/ci#a b"
         assert isinstance(h.last[0].body, Commanded)
+
+
+async def test_source_and_id_do_not_run_into_each_other() -> None:
+    async with house() as h:
+        for source, own in (("/a#b", "c"), ("/a", "b#c"), ("/a%23b", "c")):
+            sent = cloud("dev.fermata.push", {**PUSH, "type": "push"}, source=source, id=own)
+            assert (await structured(h, sent)).json()["status"] != "duplicate"
 
 
 async def test_a_cloud_event_is_known_by_source_and_id_and_not_by_its_data() -> None:
@@ -495,6 +512,13 @@ async def test_an_incident_is_an_alert_of_its_service_until_it_is_resolved() -> 
     assert (firing.status, resolved.status) == ("firing", "resolved")
     assert firing.group_key == resolved.group_key
     assert firing.alerts[0].labels["service"] == "checkout"
+
+
+async def test_a_time_without_a_zone_is_utc_and_can_be_compared() -> None:
+    data = cdevent("incident-1", {"service": {"id": "checkout"}})
+    data["context"]["timestamp"] = "2026-05-04T12:00:00"
+    incident = await meaning("incident.detected.0.3.0", data)
+    assert incident.alerts[0].starts_at == datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,8 @@ def test_a_head_in_another_or_a_deleted_repository_is_a_fork(repo: object) -> No
 def test_a_push_lists_what_all_its_commits_touched() -> None:
     body = pushed(payloads.commit("b", "a"), payloads.commit("b", added=["c"], removed=["docs/d"]))
     assert body.paths == ("a", "b", "c", "docs/d")
+    assert not body.forced
+    assert pushed(payloads.commit("a"), forced=True).forced
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,8 @@ async def test_without_a_session_a_page_is_the_sign_in_form_that_leads_back() ->
 
 async def test_problems_are_pages_for_people_and_json_for_programs() -> None:
     async with house() as h:
+        odd = await h.get("/nothing", accept="text/html", referer="http://[")
+        assert odd.status_code == 404
         for path in ("/nothing", f"/runs/{run_id('nobody')}", "/docs/nothing", "/runs/x"):
             answer = await h.page(path)
             assert answer.status_code == 404, path

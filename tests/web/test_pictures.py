@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 
@@ -74,6 +75,15 @@ def test_the_check_that_failed_is_drawn_and_foreign_text_is_no_mathematics() -> 
     assert drawing.panels[0].verdict is VerdictKind.FAIL
     text = " ".join(ET.fromstring(draw(drawing, "svg")).itertext())
     assert "Costs $5 & <b>" in text
+
+
+def test_a_reason_that_quotes_a_query_with_anchors_is_drawn_word_for_word() -> None:
+    detail = rolled_back()
+    drawing = drawing_of(detail, measured(detail, "prod.canary-10.check"))
+    assert drawing is not None
+    said = 'refused (sum(x{path=~"^/pay$",code=~"^5..$"}))'
+    text = " ".join(ET.fromstring(draw(replace(drawing, sentence=said), "svg")).itertext())
+    assert said in text
 
 
 def test_a_number_of_the_services_own_is_drawn_as_it_is_and_not_in_percent() -> None:

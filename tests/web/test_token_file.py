@@ -91,6 +91,8 @@ def test_a_bad_file_stops_the_start(path: Path) -> None:
     path.write_text("- {hash: short, principal: ada}\n")
     with pytest.raises(SourceError):
         TokenFile.open(path)
+    with pytest.raises(SourceError, match="FERMATA_TOKENS"):
+        TokenFile.open(path.with_name("none"))
 
 
 def test_a_token_may_name_its_owners_login_on_the_forge(path: Path) -> None:

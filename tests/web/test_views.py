@@ -209,7 +209,14 @@ def test_rates_have_the_digits_they_deserve(rate: float | None, words: str) -> N
 
 def test_only_addresses_of_the_web_become_links() -> None:
     assert web_address("https://example.test/a") == "https://example.test/a"
-    for bad in ("javascript:alert(1)", "data:text/html,x", "//evil.example", "", " javascript:x"):
+    for bad in (
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "//evil.example",
+        "",
+        " javascript:x",
+        "http://[",
+    ):
         assert web_address(bad) == ""
 
 
