@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from domain.verdict import Counts, MetricVerdict, MetricWindow, Verdict
+from nodes.judge_words import shown_times
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDEST = 40
@@ -73,10 +74,10 @@ def _numbers(metrics: Iterable[MetricVerdict]) -> Table:
 def _ratio(one: MetricVerdict) -> str:
     if one.ratio is None and one.ratio_upper is None:
         return "-"
-    said = "-" if one.ratio is None else _times(one.ratio)
+    said = "-" if one.ratio is None else shown_times(one.ratio)
     lower = 0.0 if one.ratio_lower is None else one.ratio_lower
-    upper = "any" if one.ratio_upper is None else _times(one.ratio_upper)
-    return f"{said} ({_times(lower)} to {upper})"
+    upper = "any" if one.ratio_upper is None else shown_times(one.ratio_upper)
+    return f"{said} ({shown_times(lower)} to {upper})"
 
 
 def _pictures(
@@ -125,10 +126,6 @@ def _rate(counts: Counts | None) -> float | None:
     if counts is None or not counts.total > 0 or not 0 <= counts.bad <= counts.total:
         return None
     return counts.bad / counts.total
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _percent(rate: float | None) -> str:
