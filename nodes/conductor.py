@@ -377,17 +377,18 @@ class Conductor:
         if service is None or environment is None:
             return _nothing(change, "There is no such service or environment in services.yaml.")
         target = Target.of(service, environment)
-        if (already := await self._going_back(target.key)) is not None:
+        held = await self.locks.holder(target.key)
+        if held is not None and held.alive and await self._goes_back(held.run_id):
             return _nothing(
                 change,
-                f"Run {str(already)[:8]} is taking {target.key} back already; look there. When it "
-                "is over, another `/rollback` takes back what runs then.",
+                f"Run {str(held.run_id)[:8]} is taking {target.key} back already; look there. "
+                "When it is over, another `/rollback` takes back what runs then.",
             )
         seen = await self.readers.cluster.workload(target)
         baseline = baseline_now(target, seen)
         current = baseline.image
-        held = await self.locks.holder(target.key) is not None
-        if current is not None and (canary := under_way(seen, held=held)) is not None:
+        canary = under_way(seen, held=held is not None)
+        if current is not None and canary is not None:
             steps = way_back(
                 service,
                 environment,
@@ -435,11 +436,10 @@ class Conductor:
         )
         return Plan(change=change, goal="rollback", steps=steps), baselines
 
-    async def _going_back(self, key: str) -> UUID | None:
-        """The rollback that is under way in a place, if any: asked for twice it happens once."""
-        held = await self.locks.holder(key)
-        run = await self.runs.get(held.run_id) if held is not None and held.alive else None
-        return run.id if run is not None and run.goal == "rollback" else None
+    async def _goes_back(self, run_id: UUID) -> bool:
+        """Whether a run is a rollback: one that is asked for twice happens once."""
+        run = await self.runs.get(run_id)
+        return run is not None and run.goal == "rollback"
 
     async def _unlock_plan(
         self, change: Change, body: Commanded
